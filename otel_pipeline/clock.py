@@ -1,0 +1,57 @@
+"""The time as the library sees it: the system's, or a test's."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Clock", "install", "perf_counter", "time_ns"]
+
+_NANOSECONDS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A source of time.
+
+    Attributes:
+        time_ns: Returns nanoseconds since 1970.
+        perf_counter: Returns seconds since some moment, never going back.
+    """
+
+    time_ns: Callable[[], int] = time.time_ns
+    perf_counter: Callable[[], float] = time.perf_counter
+
+
+_current = Clock()
+
+
+def time_ns() -> int:
+    """Return the time in nanoseconds since 1970."""
+    return _current.time_ns()
+
+
+def now() -> float:
+    """Return the time in seconds since 1970."""
+    return _current.time_ns() / _NANOSECONDS
+
+
+def perf_counter() -> float:
+    """Return seconds since some moment, for durations."""
+    return _current.perf_counter()
+
+
+def install(clock: Clock) -> Callable[[], None]:
+    """Let the library read `clock` and return the undo."""
+    global _current  # noqa: PLW0603  one time per process
+    previous, _current = _current, clock
+
+    def undo() -> None:
+        global _current  # noqa: PLW0603
+        _current = previous
+
+    return undo

@@ -1,0 +1,28 @@
+"""Configuration: every option declared once, read from arguments, environment or file.
+
+`load()` gives a frozen `Config`; nothing else in the library looks at the environment.
+"""
+
+from __future__ import annotations
+
+from otel_pipeline.config._load import Examined, examine, load
+from otel_pipeline.config._model import BatchConfig, Config, OtlpConfig, Setting, SignalConfig
+from otel_pipeline.config._options import OPTIONS, Option
+from otel_pipeline.config._parse import parse_duration
+from otel_pipeline.config._rows import Row, rows
+
+__all__ = [
+    "OPTIONS",
+    "BatchConfig",
+    "Config",
+    "Examined",
+    "Option",
+    "OtlpConfig",
+    "Row",
+    "Setting",
+    "SignalConfig",
+    "examine",
+    "load",
+    "parse_duration",
+    "rows",
+]

@@ -1,0 +1,45 @@
+"""Where the running code is: the pipeline, run, stage and batch around it.
+
+The scope travels inside OpenTelemetry's own context, beside the current span, so whatever carries
+that context (threads, tasks, other instrumentation) carries both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from opentelemetry import context as otel_context
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
+__all__ = ["Scope", "current_scope", "with_scope"]
+
+_SCOPE_KEY = otel_context.create_key("otel_pipeline.scope")
+
+
+class Scope(Protocol):
+    """What every enclosing construct (run, stage, batch) tells those inside it."""
+
+    @property
+    def pipeline_name(self) -> str:
+        """Name of the pipeline."""
+
+    @property
+    def stage_name(self) -> str | None:
+        """Name of the innermost stage, or None outside one."""
+
+    @property
+    def run_id(self) -> str | None:
+        """Id of the run, or None outside one."""
+
+
+def current_scope(context: Context | None = None) -> Scope | None:
+    """Return the innermost run, stage or batch around the calling code, or None."""
+    scope: Scope | None = otel_context.get_value(_SCOPE_KEY, context)  # type: ignore[assignment]
+    return scope
+
+
+def with_scope(scope: Scope | None, context: Context | None = None) -> Context:
+    """Return a copy of `context` (default: the current one) in which `scope` is current."""
+    return otel_context.set_value(_SCOPE_KEY, scope, context)

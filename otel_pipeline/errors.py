@@ -1,0 +1,61 @@
+"""Every exception that the library raises.
+
+```text
+OtelPipelineError
+├── ConfigurationError          a setting that cannot be used (also a ValueError)
+├── MetricError                 a metric used or declared wrongly (also a ValueError)
+│   ├── MetricNameError         a metric or label name that Prometheus cannot carry
+│   ├── DuplicateMetricError    one name declared twice with different shapes
+│   └── LabelError              wrong label names or a wrong number of label values
+├── CommandError                a command of `otel-pipeline` that cannot go on
+└── CaptureError                a misuse of `otel_pipeline.testing`
+```
+
+Only programming and configuration errors are raised. A failure of telemetry itself never is:
+it is said once on stderr and counted.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CaptureError",
+    "CommandError",
+    "ConfigurationError",
+    "DuplicateMetricError",
+    "LabelError",
+    "MetricError",
+    "MetricNameError",
+    "OtelPipelineError",
+]
+
+
+class OtelPipelineError(Exception):
+    """Base of every exception of the library."""
+
+
+class ConfigurationError(OtelPipelineError, ValueError):
+    """A setting cannot be used: says which, its value, what is allowed and what to do."""
+
+
+class MetricError(OtelPipelineError, ValueError):
+    """A metric was declared or used wrongly; a `ValueError`, as prometheus_client raises."""
+
+
+class MetricNameError(MetricError):
+    """A metric or label name that Prometheus cannot carry."""
+
+
+class DuplicateMetricError(MetricError):
+    """One metric name was declared twice with a different type, labels, unit or buckets."""
+
+
+class LabelError(MetricError):
+    """Wrong label names, or a wrong number of label values."""
+
+
+class CommandError(OtelPipelineError):
+    """A command cannot go on; the message says why and what to do."""
+
+
+class CaptureError(OtelPipelineError):
+    """`otel_pipeline.testing` was used in a way that cannot work."""

@@ -1,0 +1,250 @@
+"""Loggers: structlog's bound logger that never raises, and the late-bound one of `get_logger`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+
+import structlog
+
+from otel_pipeline import diagnostics, redaction
+from otel_pipeline.logs.chain import make_chain
+from otel_pipeline.logs.output import LineLogger
+from otel_pipeline.logs.rendering import render_console
+from otel_pipeline.logs.values import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from structlog.typing import FilteringBoundLogger
+
+__all__ = ["BoundLogger", "bound_logger_at", "get_logger", "interpolate"]
+
+_NO_EVENT: Final = ""
+_EVENT: Final = "event"
+
+
+def interpolate(event: object, args: tuple[object, ...]) -> tuple[object, dict[str, object]]:
+    """Put positional arguments into an event, as the stdlib `logging` does.
+
+    Args:
+        event: The event, %-style.
+        args: Its arguments; one mapping gives them by name.
+
+    Returns:
+        The event, and fields to add: the arguments and what was wrong, where they do not fit.
+    """
+    if not args:
+        return event, {}
+    single = args[0] if len(args) == 1 else None
+    try:
+        if not isinstance(event, str):
+            event = str(event)
+        return event % (single if isinstance(single, Mapping) and single else args), {}
+    except Exception as error:  # noqa: BLE001 - the arguments' own code may raise anything
+        return event, {"positional_args": list(args), "logging_error": error}
+
+
+def _method(level: int, name: str) -> Callable[..., None]:
+    def log(self: BoundLogger, event: object = _NO_EVENT, /, *args: object, **fields: Any) -> None:
+        if level >= self.level:
+            self._log(name, event, args, fields)
+
+    log.__name__ = log.__qualname__ = name
+    log.__doc__ = f"Log `event % args` with `fields`, at level {name}."
+    return log
+
+
+def _async_method(name: str) -> Callable[..., Awaitable[None]]:
+    async def log(self: BoundLogger, *args: Any, **fields: Any) -> None:
+        # A line takes microseconds: less than to hand it to a thread.
+        getattr(self, name)(*args, **fields)
+
+    log.__name__ = log.__qualname__ = f"a{name}"
+    log.__doc__ = f"Log as `{name}` does; for code that awaits it."
+    return log
+
+
+class BoundLogger(structlog.BoundLoggerBase):
+    """structlog's bound logger, of which no call raises.
+
+    It has the methods of `structlog.typing.FilteringBoundLogger`.
+
+    Attributes:
+        level: Lowest level that is logged, as a number of the stdlib `logging`.
+    """
+
+    level: ClassVar[int] = logging.NOTSET
+
+    debug = _method(logging.DEBUG, "debug")
+    info = msg = _method(logging.INFO, "info")
+    warning = warn = _method(logging.WARNING, "warning")
+    error = err = _method(logging.ERROR, "error")
+    critical = fatal = _method(logging.CRITICAL, "critical")
+
+    adebug = _async_method("debug")
+    ainfo = amsg = _async_method("info")
+    awarning = awarn = _async_method("warning")
+    aerror = _async_method("error")
+    acritical = afatal = _async_method("critical")
+    aexception = _async_method("exception")
+    alog = _async_method("log")
+
+    def exception(self, event: object = _NO_EVENT, /, *args: object, **fields: Any) -> None:
+        """Log as `error` does, with the exception that is being handled."""
+        fields.setdefault("exc_info", True)
+        self.error(event, *args, **fields)
+
+    def log(
+        self, level: int | str, event: object = _NO_EVENT, /, *args: object, **fields: Any
+    ) -> None:
+        """Log `event % args` with `fields`, at any level of the stdlib `logging`."""
+        number = level if isinstance(level, int) else _level_number(level)
+        if number >= self.level:
+            self._log(logging.getLevelName(number).lower(), event, args, fields)
+
+    def is_enabled_for(self, level: int) -> bool:
+        """Return whether lines of `level` are logged."""
+        return level >= self.level
+
+    def get_effective_level(self) -> int:
+        """Return the lowest level that is logged."""
+        return self.level
+
+    def _log(
+        self, method: str, event: object, args: tuple[object, ...], fields: dict[str, Any]
+    ) -> None:
+        try:
+            if args:
+                event, more = interpolate(event, args)
+                fields.update(more)
+            if _EVENT in fields:
+                named = fields.pop(_EVENT)
+                if event is _NO_EVENT:
+                    event = named
+                else:
+                    fields["fields.event"] = named
+            if event is None:
+                event = "None"  # structlog would leave the event out
+            line, rest = self._process_event(method, cast("str", event), fields)
+            getattr(self._logger, method, self._logger.info)(*line, **rest)
+        except structlog.DropEvent:
+            pass
+        except Exception as error:  # noqa: BLE001 - a processor or stream of the program
+            self._salvage(method, event, error)
+
+    def _salvage(self, level: str, event: object, error: Exception) -> None:
+        """Log at least the event, where a processor of the program failed."""
+        line = {"level": level, "event": plain(event), "logging_error": plain(error)}
+        try:
+            self._logger.info(json.dumps(line))
+        except Exception as again:  # noqa: BLE001 - a logger of the program
+            diagnostics.warn_once("logs:line", "a log line was lost: %s", plain(again))
+
+
+def _level_number(name: object) -> int:
+    return logging.getLevelNamesMapping().get(str(plain(name)).upper(), logging.INFO)
+
+
+@lru_cache(maxsize=64)
+def bound_logger_at(level: int) -> type[BoundLogger]:
+    """Return the bound logger that logs `level` and what is above it."""
+    return type("BoundLogger", (BoundLogger,), {"level": level, "__doc__": BoundLogger.__doc__})
+
+
+class _LateLogger:
+    """A logger that looks for structlog's configuration whenever it is used.
+
+    structlog's own one does so only until something is bound to it, and then keeps what it found:
+    a module-level `get_logger().bind(...)` would never hear of a later `configure()`.
+    """
+
+    __slots__ = ("_context", "_found", "_name")
+
+    def __init__(self, name: str | None, context: dict[str, Any]) -> None:
+        self._name = name
+        self._context = context
+        self._found: tuple[object, object, Any] = (None, None, None)
+
+    def __repr__(self) -> str:
+        return f"get_logger({self._name!r}, **{self._context!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _LateLogger, (self._name, self._context)
+
+    def bind(self, **fields: Any) -> _LateLogger:
+        """Return a logger that adds `fields` to every line."""
+        return _LateLogger(self._name, {**self._context, **fields})
+
+    def new(self, **fields: Any) -> _LateLogger:
+        """Return a logger that adds `fields`, and only those, to every line."""
+        return _LateLogger(self._name, fields)
+
+    def unbind(self, *names: str) -> _LateLogger:
+        """Return a logger that no longer adds the fields `names`; a `KeyError` if one is absent."""
+        context = dict(self._context)
+        for name in names:
+            del context[name]
+        return _LateLogger(self._name, context)
+
+    def try_unbind(self, *names: str) -> _LateLogger:
+        """Return a logger that no longer adds the fields `names`, where it did."""
+        kept = {name: value for name, value in self._context.items() if name not in names}
+        return _LateLogger(self._name, kept)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what copy, pickle and inspect ask for
+            raise AttributeError(name)
+        config = structlog.get_config()
+        processors, wrapper, bound = self._found
+        if config["processors"] is not processors or config["wrapper_class"] is not wrapper:
+            bound = self._bound()
+            self._found = (config["processors"], config["wrapper_class"], bound)
+        return getattr(bound, name)
+
+    def _bound(self) -> Any:
+        if structlog.is_configured():
+            arguments = () if self._name is None else (self._name,)
+            logger = structlog.get_logger(*arguments, **self._context)
+            return logger.bind()
+        return _unconfigured()(LineLogger("stderr", self._name), _quiet_chain(), self._context)
+
+
+@lru_cache(maxsize=1)
+def _quiet_chain() -> list[Any]:
+    return make_chain(
+        service=None,
+        environment=None,
+        redactor=redaction.OFF,
+        renderer=render_console(colors=False),
+        export=False,
+    ).all()
+
+
+def _unconfigured() -> type[BoundLogger]:
+    return bound_logger_at(logging.WARNING)
+
+
+def get_logger(name: str | None = None, **initial: Any) -> FilteringBoundLogger:
+    """Return a structlog logger, stamped with the run, stage and span around each call.
+
+    It may be made, and bound to fields, when a module is imported: each call follows the
+    configuration of that moment. Where neither `configure()` nor `structlog.configure()` was
+    called it does as the stdlib `logging` does: warnings and errors go to stderr, the rest nowhere.
+    Under `configure()` no call raises, whatever it is given.
+
+    Args:
+        name: Usually `__name__`; the field `logger`.
+        initial: Fields of every line.
+
+    Returns:
+        A logger with the methods of `structlog.typing.FilteringBoundLogger`.
+
+    Example:
+        >>> log = get_logger("etl.load", table="orders")
+        >>> log.info("loaded", rows=3)
+    """
+    return cast("FilteringBoundLogger", _LateLogger(name, initial))

@@ -1,0 +1,184 @@
+"""Log lines as OTLP log records: the only module that uses the API `opentelemetry._logs`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry._logs import SeverityNumber, get_logger_provider
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_value
+
+from otel_pipeline import diagnostics
+from otel_pipeline.logs.output import BUSY
+from otel_pipeline.semconv import LogField
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from opentelemetry._logs import Logger, LoggerProvider
+    from structlog.typing import EventDict, WrappedLogger
+
+__all__ = ["emit_otlp", "is_exported"]
+
+#: First parts of the names of loggers that exporters and the HTTP and gRPC libraries under them
+#: use. What they log about one export would be exported by the next, without end.
+_EXPORTERS: Final = frozenset(
+    {"charset_normalizer", "grpc", "http", "opentelemetry", "requests", "urllib3"}
+)
+
+#: Fields that have a place of their own in a log record.
+_OWN_PLACE: Final = frozenset(
+    {
+        LogField.TIMESTAMP,
+        LogField.LEVEL,
+        LogField.EVENT,
+        LogField.TRACE_ID,
+        LogField.SPAN_ID,
+        LogField.TRACE_FLAGS,
+    }
+)
+_RENAMED: Final = {"exception": "exception.stacktrace", "": "_"}
+_UNNAMED: Final = "otel_pipeline.logs"
+
+_MOST_ATTRIBUTES: Final = 128  # the limit of the specification; what is beyond it would be dropped
+_MOST_SCOPES: Final = 1_000
+_LARGEST: Final = 2**63 - 1
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+_SEVERITY_OF_TENS: Final = (1, 5, 9, 13, 17, 21)
+_SEVERITY_TEXT: Final = {"WARNING": "WARN", "CRITICAL": "FATAL"}
+
+
+def emit_otlp(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
+    """Send the line as an OTLP log record, through the logger provider of the OpenTelemetry API.
+
+    A processor; it comes after those that stamp and mask, and does not change the fields. The
+    event is the body; `timestamp`, `level` and the current span go into the record's own fields;
+    the other fields are attributes, `exception` as `exception.stacktrace`. The name of the logger
+    is the instrumentation scope. The record has no event name: a log line is no OpenTelemetry
+    event. Nothing is sent for loggers of exporters and of the HTTP libraries under them, nor for
+    what is logged while exporting.
+
+    Args:
+        event_dict: The fields of the line, as `plain_values` leaves them.
+
+    Returns:
+        The same mapping.
+
+    Example:
+        >>> emit_otlp(None, "info", {"event": "done", "level": "info"})
+        {'event': 'done', 'level': 'info'}
+    """
+    name = str(event_dict.get(LogField.LOGGER) or _UNNAMED)
+    if is_exported(name):
+        BUSY.emitting = True
+        try:
+            _emit(name, event_dict)
+        except Exception as error:  # noqa: BLE001 - whatever a provider does, the program goes on
+            diagnostics.warn_once(
+                "logs:emit",
+                "a log record could not be handed to OpenTelemetry: %s: %s",
+                type(error).__name__,
+                error,
+            )
+        finally:
+            BUSY.emitting = False
+    return event_dict
+
+
+def is_exported(name: str) -> bool:
+    """Return whether a line that the logger `name` makes now may be sent by OTLP.
+
+    Args:
+        name: Name of the logger.
+
+    Returns:
+        False for the loggers of exporters and of what they stand on, for lines made while
+        exporting, and for lines made by the sending or printing of another line.
+
+    Example:
+        >>> is_exported("etl.load"), is_exported("urllib3.connectionpool")
+        (True, False)
+    """
+    return not (
+        name.partition(".")[0] in _EXPORTERS
+        or BUSY.emitting
+        or BUSY.writing
+        or get_value(_SUPPRESS_INSTRUMENTATION_KEY)
+    )
+
+
+def _emit(name: str, event_dict: Mapping[str, Any]) -> None:
+    logger = _scope(get_logger_provider(), name)
+    number, text = _severity(str(event_dict.get(LogField.LEVEL, "")))
+    if logger.enabled(severity_number=number):
+        logger.emit(
+            timestamp=_nanoseconds(event_dict.get(LogField.TIMESTAMP)),
+            severity_number=number,
+            severity_text=text,
+            body=event_dict.get(LogField.EVENT),
+            attributes=_attributes(event_dict),
+        )
+
+
+def _attributes(event_dict: Mapping[str, Any]) -> dict[str, Any]:
+    attributes = {
+        _RENAMED.get(key, key): value if type(value) is str else _attribute(value)
+        for key, value in event_dict.items()
+        if key not in _OWN_PLACE
+    }
+    if len(attributes) > _MOST_ATTRIBUTES:
+        items = iter(attributes.items())
+        attributes = dict(islice(items, _MOST_ATTRIBUTES - 1))
+        attributes["fields"] = dict(items)
+    return attributes
+
+
+def _attribute(value: Any) -> Any:
+    """Return what the protocol can carry: integers of 64 bits, no empty keys."""
+    if type(value) is int:
+        return value if abs(value) <= _LARGEST else str(value)
+    if type(value) is dict:
+        return {key or "_": _attribute(item) for key, item in value.items()}
+    if type(value) is list:
+        return [_attribute(item) for item in value]
+    return value
+
+
+_scopes: tuple[LoggerProvider | None, dict[str, Logger]] = (None, {})
+
+
+def _scope(provider: LoggerProvider, name: str) -> Logger:
+    """Return the provider's logger of that name, kept because a look-up costs as much as a line."""
+    global _scopes  # noqa: PLW0603
+    if _scopes[0] is not provider or len(_scopes[1]) >= _MOST_SCOPES:
+        _scopes = (provider, {})
+    loggers = _scopes[1]
+    if name not in loggers:
+        loggers[name] = provider.get_logger(name)
+    return loggers[name]
+
+
+@lru_cache(maxsize=64)
+def _severity(level: str) -> tuple[SeverityNumber, str]:
+    """Return number and text of a level: `info`, or one of the program's own such as `level 25`."""
+    name = level.upper()
+    number = logging.getLevelNamesMapping().get(name, 0)
+    if not number and name.startswith("LEVEL ") and name[6:].isdecimal():
+        number = int(name[6:])
+    if number <= 0:
+        return SeverityNumber.UNSPECIFIED, name
+    tens, ones = divmod(min(number, 59), 10)
+    severity = SeverityNumber(_SEVERITY_OF_TENS[tens] + min(ones, 3))
+    return severity, _SEVERITY_TEXT.get(name, name)
+
+
+def _nanoseconds(timestamp: object) -> int:
+    try:
+        since = datetime.fromisoformat(str(timestamp)) - _EPOCH
+    except (TypeError, ValueError):  # another TimeStamper's form, or no zone
+        return time.time_ns()
+    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000

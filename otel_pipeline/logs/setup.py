@@ -1,0 +1,138 @@
+"""Setting up structlog and the stdlib `logging`, and undoing it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+import structlog
+
+from otel_pipeline.logs.chain import make_chain
+from otel_pipeline.logs.handler import PipelineHandler
+from otel_pipeline.logs.logger import bound_logger_at
+from otel_pipeline.logs.output import LineLogger, current_stream
+from otel_pipeline.logs.rendering import is_terminal, render_console, render_json, wants_colors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from structlog.typing import Processor
+
+    from otel_pipeline.logs.output import Stream
+    from otel_pipeline.redaction import Redactor
+
+__all__ = ["set_up"]
+
+
+def set_up(
+    *,
+    service: str,
+    environment: str | None = None,
+    format: Literal["json", "console"] | None = None,  # noqa: A002 - the option's name
+    level: int = logging.INFO,
+    stream: Stream = "stdout",
+    redactor: Redactor,
+    export: bool,
+    clock: Callable[[], int] = time.time_ns,
+) -> Callable[[], None]:
+    """Configure structlog and the stdlib `logging`: one form, one level, one way out.
+
+    structlog's configuration is replaced. The root logger gets one more handler, and a lower
+    level if its own would hold lines back; handlers that are there stay, and what they print or
+    send is not printed or sent again. An application that wants its own structlog configuration
+    calls `structlog.configure()` afterwards.
+
+    Args:
+        service: Name of the service, for the field `service`.
+        environment: Such as `production`, for the field `environment`.
+        format: `json`, `console`, or None for `console` on a terminal and `json` elsewhere.
+        level: Lowest level that is printed and sent, as a number of the stdlib `logging`.
+        stream: `stdout` or `stderr`, whatever file that is at the time of a line; or a text file.
+        redactor: What masks secrets.
+        export: Whether lines are sent by OTLP, through OpenTelemetry's logger provider.
+        clock: Returns the time in nanoseconds since 1970.
+
+    Returns:
+        The undo: it restores what was there before, except what others changed since. To call it
+        again does nothing.
+
+    Example:
+        >>> from otel_pipeline.redaction import Redactor
+        >>> undo = set_up(service="orders-etl", redactor=Redactor(), export=False, clock=lambda: 0)
+        >>> structlog.get_logger().info("done", rows=3)
+        {"timestamp":"1970-01-01T00:00:00.000000Z","level":"info","event":"done","service":"orders-etl","rows":3}
+        >>> undo()
+    """
+    chain = make_chain(
+        service=service,
+        environment=environment,
+        redactor=redactor,
+        renderer=_renderer(format, stream),
+        export=export,
+        clock=clock,
+    )
+    undo_structlog = _configure_structlog(chain.all(), level, stream)
+    undo_stdlib = _configure_stdlib(PipelineHandler(chain, LineLogger(stream), level))
+    undone = False
+
+    def undo() -> None:
+        nonlocal undone
+        if not undone:
+            undone = True
+            undo_stdlib()
+            undo_structlog()
+
+    return undo
+
+
+def _renderer(format_: Literal["json", "console"] | None, stream: Stream) -> Processor:
+    file = current_stream(stream)
+    if format_ == "console" or (format_ is None and is_terminal(file)):
+        return render_console(colors=wants_colors(file))
+    return render_json
+
+
+def _configure_structlog(processors: list[Any], level: int, stream: Stream) -> Callable[[], None]:
+    was_configured, before = structlog.is_configured(), structlog.get_config()
+
+    def make_logger(name: object = None, *_: object) -> LineLogger:
+        return LineLogger(stream, name if isinstance(name, str) else None)
+
+    structlog.configure(
+        processors=processors,
+        wrapper_class=bound_logger_at(level),
+        context_class=dict,
+        logger_factory=make_logger,
+        cache_logger_on_first_use=False,
+    )
+
+    def undo() -> None:
+        if structlog.get_config()["processors"] is processors:
+            structlog.reset_defaults()
+            if was_configured:
+                structlog.configure(**before)
+
+    return undo
+
+
+def _configure_stdlib(handler: PipelineHandler) -> Callable[[], None]:
+    root = logging.getLogger()
+    level_before = root.level
+    # Of two set-ups, one within the other (as in tests), only the inner one takes records.
+    outer = [other for other in root.handlers if isinstance(other, PipelineHandler)]
+    for other in outer:
+        root.removeHandler(other)
+    root.addHandler(handler)
+    if root.level > handler.level:
+        root.setLevel(handler.level)
+    level_after = root.level
+
+    def undo() -> None:
+        root.removeHandler(handler)
+        for other in outer:
+            root.addHandler(other)
+        if root.level == level_after:
+            root.setLevel(level_before)
+
+    return undo

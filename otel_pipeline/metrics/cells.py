@@ -1,0 +1,480 @@
+"""Where values are kept: one store for each series, exact under threads and forks.
+
+Counters, histograms and summaries only add. Each thread adds to a cell of its own (a short list
+of numbers), so the hot path needs no lock; a collect sums the cells. A store shows an instrument
+its cells through `fast`, a dict from thread id to cell. A thread that is not in it takes the slow
+path, under the metric's lock. That is how everything unusual costs the usual nothing: a new
+thread, a counter that waits for an exemplar, a histogram that also feeds OpenTelemetry.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import sys
+import time
+from bisect import bisect_left
+from operator import add
+from threading import RLock, get_ident
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from opentelemetry.trace import get_current_span
+
+from otel_pipeline import diagnostics
+from otel_pipeline.metrics.snapshots import (
+    EnumPoint,
+    Exemplar,
+    HistogramPoint,
+    InfoPoint,
+    Point,
+    SummaryPoint,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_pipeline.metrics.snapshots import AnyPoint
+
+__all__ = [
+    "CounterStore",
+    "EnumStore",
+    "GaugeStore",
+    "HistogramStore",
+    "InfoStore",
+    "Shared",
+    "Store",
+    "SummaryStore",
+    "number",
+]
+
+Number = int | float
+Cell = list[Number]
+
+#: Cells of a series before those of dead threads are folded.
+_FOLD_AT: Final = 64
+#: Measurements outside any sampled span before an armed store stops looking for one.
+_LOOKUPS: Final = 64
+_INT64: Final = 2**63
+
+
+class Shared:
+    """What the stores of one metric share: its lock, and the way to OpenTelemetry if bridged.
+
+    The lock is re-entrant, as a signal handler may measure while its thread holds it.
+    """
+
+    __slots__ = ("lock", "record")
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self.record: Callable[[Number, tuple[str, ...]], None] | None = None
+
+    def forked(self) -> None:
+        """Give a forked child a lock that nobody holds."""
+        self.lock = RLock()
+
+
+class Store(Protocol):
+    """The values of one series."""
+
+    labels: tuple[str, ...]
+    touched: bool
+
+    def point(self) -> AnyPoint | None:
+        """Return the values now, and look for new exemplars from now on."""
+
+    def take(self) -> Any:  # noqa: ANN401 - opaque to all but `put`
+        """Start afresh, and return what was there for `put`."""
+
+    def put(self, state: Any) -> None:  # noqa: ANN401
+        """Make the values what they were at `take`."""
+
+    def slow_down(self) -> None:
+        """Send every thread through the slow path once."""
+
+    def forked(self) -> None:
+        """Let a forked child begin at 0."""
+
+
+def number(amount: object) -> Number:
+    """Return an amount as a plain int or float, so that sums keep their precision.
+
+    >>> number(True), number(2.5)
+    (1, 2.5)
+    """
+    if amount.__class__ is int or amount.__class__ is float:
+        return amount  # type: ignore[return-value]
+    if isinstance(amount, numbers.Integral):
+        return int(amount)
+    if hasattr(amount, "__float__"):
+        return float(amount)
+    msg = f"a number is needed, not {type(amount).__name__}"
+    raise TypeError(msg)
+
+
+def _shown(value: Number) -> Number:
+    """Return a value that fits a reader's 64 bits."""
+    if value.__class__ is float or -_INT64 <= value < _INT64:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value > 0 or -1)
+
+
+def _span_exemplar(value: Number) -> Exemplar | None:
+    """Return an exemplar of the sampled span around the caller, or None outside one."""
+    context = get_current_span().get_span_context()
+    if not (context.is_valid and context.trace_flags.sampled):
+        return None
+    return Exemplar(
+        _shown(value), time.time(), f"{context.trace_id:032x}", f"{context.span_id:016x}"
+    )
+
+
+class _AddingStore:
+    """Sums of several numbers, added to by any thread without a lock.
+
+    Attributes:
+        labels: Label values of the series.
+        fast: Cells of the threads that may add without the slow path. Never replaced.
+        armed: For each exemplar to find, the look-ups for a span that are left. Never replaced.
+    """
+
+    __slots__ = (
+        "_attached",
+        "_base",
+        "_cells",
+        "_exemplars",
+        "_fold_at",
+        "_touched",
+        "_width",
+        "__weakref__",
+        "armed",
+        "fast",
+        "labels",
+        "shared",
+        "start",
+    )
+
+    def __init__(
+        self, shared: Shared, labels: tuple[str, ...], *, width: int, exemplars: int
+    ) -> None:
+        self.shared = shared
+        self.labels = labels
+        self.fast: dict[int, Cell] = {}
+        self.armed = [_LOOKUPS] * exemplars
+        self._width = width
+        self._attached: list[tuple[Cell, Cell]] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self.fast.clear()
+        self._arm()
+        self._cells: dict[int, Cell] = {}
+        self._base: Cell = [0] * self._width
+        self._exemplars: dict[int, Exemplar] = {}
+        self._fold_at = _FOLD_AT
+        self._touched = False
+        self.start = time.time_ns()
+
+    def _arm(self) -> None:
+        self.armed[:] = [_LOOKUPS] * len(self.armed)
+
+    @property
+    def touched(self) -> bool:
+        """Whether anything was recorded since the start."""
+        return (
+            self._touched
+            or bool(self._cells)
+            or any(cell[0] != counted[0] for cell, counted in self._attached)
+        )
+
+    def _own_cell(self) -> Cell:
+        """Return the calling thread's cell; the caller holds the lock.
+
+        A thread id is used again once its thread is dead, and then the cell may be, too.
+        """
+        ident = get_ident()
+        if ident not in self._cells and len(self._cells) >= self._fold_at:
+            self._fold_dead()
+        # A signal handler may have made the cell meanwhile: setdefault keeps that one.
+        return self._cells.setdefault(ident, [0] * self._width)
+
+    def _fold_dead(self) -> None:
+        """Move the cells of dead threads into the base, so that they do not pile up."""
+        # First out of reach, then the look at who is alive: a new thread with an old id either
+        # is seen here, or waits for the lock and gets a new cell.
+        self.fast.clear()
+        alive = sys._current_frames()  # noqa: SLF001 - the only list that knows foreign threads
+        for ident in [ident for ident in self._cells if ident not in alive]:
+            self._base[:] = map(add, self._base, self._cells.pop(ident))
+            self._touched = True
+        self._fold_at = max(_FOLD_AT, 2 * len(self._cells))
+
+    def _note(self, slot: int, value: Number, exemplar: Exemplar | None) -> None:
+        """Keep the given exemplar, or that of the span around while one is looked for."""
+        if exemplar is None and self.armed[slot]:
+            exemplar = _span_exemplar(value)
+        if exemplar is not None:
+            self._exemplars[slot] = exemplar
+            self.armed[slot] = 0
+        elif self.armed[slot]:
+            self.armed[slot] -= 1
+
+    def _totals(self) -> Cell:
+        totals = self._base.copy()
+        for cell in list(self._cells.values()):
+            totals = list(map(add, totals, cell.copy()))
+        for cell, counted in self._attached:
+            totals[0] += cell[0] - counted[0]
+        return totals
+
+    def attach_cell(self, cell: Cell) -> None:
+        """Count a producer's own one-element list with this series, until it is folded."""
+        with self.shared.lock:
+            self._attached.append((cell, [0]))
+
+    def fold_cell(self, cell: Cell) -> None:
+        """Take over what an attached cell counted, and let go of it."""
+        with self.shared.lock:
+            for index, entry in enumerate(self._attached):
+                if entry[0] is cell:
+                    self._settle(*entry)
+                    del self._attached[index]
+                    return
+
+    def _settle(self, cell: Cell, counted: Cell) -> None:
+        value = cell[0]
+        if value != counted[0]:
+            self._base[0] += value - counted[0]
+            counted[0] = value
+            self._touched = True
+
+    def _restart(self) -> tuple[Cell, dict[int, Exemplar], bool, int]:
+        for entry in self._attached:
+            self._settle(*entry)
+        state = (self._totals(), self._exemplars, self.touched, self.start)
+        self._begin()
+        return state
+
+    def take(self) -> tuple[Cell, dict[int, Exemplar], bool, int]:
+        """Start afresh, and return what was there for `put`."""
+        with self.shared.lock:
+            return self._restart()
+
+    def put(self, state: tuple[Cell, dict[int, Exemplar], bool, int]) -> None:
+        """Make the values what they were at `take`."""
+        with self.shared.lock:
+            self._restart()
+            self._base, self._exemplars, self._touched, self.start = state
+
+    def slow_down(self) -> None:
+        """Send every thread through the slow path once."""
+        self.fast.clear()
+
+    def forked(self) -> None:
+        """Let a forked child begin at 0; without the lock, which a lost thread may hold."""
+        self._restart()
+
+
+class CounterStore(_AddingStore):
+    """The total of one counter series."""
+
+    __slots__ = ()
+
+    def __init__(self, shared: Shared, labels: tuple[str, ...]) -> None:
+        super().__init__(shared, labels, width=1, exemplars=1)
+
+    def add(self, amount: Number, exemplar: Exemplar | None = None) -> None:
+        """Add an amount on the slow path, and open the fast one if no exemplar is awaited."""
+        with self.shared.lock:
+            cell = self._own_cell()
+            cell[0] += amount
+            self._note(0, amount, exemplar)
+            if not self.armed[0]:
+                self.fast[get_ident()] = cell
+
+    def point(self) -> Point:
+        """Return the total now, and look for a new exemplar from now on."""
+        with self.shared.lock:
+            value = _shown(self._totals()[0])
+            self._arm()
+            self.fast.clear()
+            return Point(self.labels, value, self.start, self._exemplars.get(0))
+
+
+class HistogramStore(_AddingStore):
+    """Bucket counts, and last the sum, of one histogram series."""
+
+    __slots__ = ("bounds",)
+
+    def __init__(
+        self, shared: Shared, labels: tuple[str, ...], bounds: tuple[float, ...]
+    ) -> None:
+        self.bounds = bounds
+        super().__init__(shared, labels, width=len(bounds) + 2, exemplars=len(bounds) + 1)
+
+    def add(self, amount: Number, exemplar: Exemplar | None = None) -> None:
+        """Add an observation on the slow path, and open the fast one unless bridged."""
+        nan = amount != amount  # noqa: PLR0124
+        index = len(self.bounds) if nan else bisect_left(self.bounds, amount)
+        with self.shared.lock:
+            cell = self._own_cell()
+            cell[-1] += amount
+            cell[index] += 1
+            self._note(index, amount, exemplar)
+            record = self.shared.record
+            if record is None:
+                self.fast[get_ident()] = cell
+        if record is not None:
+            record(amount, self.labels)
+
+    def point(self) -> AnyPoint:
+        """Return counts and sum now, and look for new exemplars from now on."""
+        with self.shared.lock:
+            totals = self._totals()
+            self._arm()
+            return HistogramPoint(
+                self.labels,
+                tuple(map(int, totals[:-1])),
+                _shown(totals[-1]),
+                self.start,
+                tuple(map(self._exemplars.get, range(len(totals) - 1))),
+            )
+
+
+class SummaryStore(HistogramStore):
+    """Count and sum of one summary series: a histogram of a single bucket."""
+
+    __slots__ = ()
+
+    def __init__(self, shared: Shared, labels: tuple[str, ...]) -> None:
+        super().__init__(shared, labels, ())
+
+    def _arm(self) -> None:
+        """Look for no exemplar: a summary has no place for one."""
+        self.armed[0] = 0
+
+    def point(self) -> SummaryPoint:
+        """Return count and sum now."""
+        with self.shared.lock:
+            count, total = self._totals()
+            return SummaryPoint(self.labels, int(count), _shown(total), self.start)
+
+
+class GaugeStore:
+    """The last value of one gauge series, or the function that knows it."""
+
+    __slots__ = ("__weakref__", "_value", "function", "labels", "shared", "start")
+
+    def __init__(self, shared: Shared, labels: tuple[str, ...]) -> None:
+        self.shared = shared
+        self.labels = labels
+        self.function: Callable[[], float] | None = None
+        self._value: Number | None = None
+        self.start = time.time_ns()
+
+    @property
+    def touched(self) -> bool:
+        """Whether the gauge was set since the start."""
+        return self._value is not None or self.function is not None
+
+    def set(self, value: Number) -> None:
+        """Make `value` the current one."""
+        with self.shared.lock:
+            self._value = value
+
+    def add(self, amount: Number) -> None:
+        """Change the current value by `amount`."""
+        with self.shared.lock:
+            self._value = (self._value or 0) + amount
+
+    def point(self) -> Point | None:
+        """Return the value now, or None if its function fails."""
+        function = self.function
+        if function is None:
+            value = self._value or 0
+        else:
+            try:
+                value = float(function())
+            except Exception as error:  # noqa: BLE001 - the user's function; the scrape goes on
+                diagnostics.warn_once(
+                    f"gauge-function:{id(self)}",
+                    "the function of a gauge with labels %r failed, so it is left out: %r",
+                    self.labels,
+                    error,
+                )
+                return None
+        return Point(self.labels, _shown(value), self.start)
+
+    def take(self) -> Number | None:
+        """Start afresh, and return what was there for `put`."""
+        with self.shared.lock:
+            state, self._value = self._value, None
+            return state
+
+    def put(self, state: Number | None) -> None:
+        """Make the value what it was at `take`."""
+        self._value = state
+
+    def slow_down(self) -> None:
+        """Do nothing: there is one path."""
+
+    def forked(self) -> None:
+        """Keep the value: what a gauge shows is as true in a child."""
+
+
+class _LastStore:
+    """The last thing that was said about one series."""
+
+    __slots__ = ("__weakref__", "labels", "shared", "value")
+
+    def __init__(self, shared: Shared, labels: tuple[str, ...]) -> None:
+        self.shared = shared
+        self.labels = labels
+        self.value: Any = None
+
+    @property
+    def touched(self) -> bool:
+        """Whether anything was said since the start."""
+        return self.value is not None
+
+    def take(self) -> Any:  # noqa: ANN401
+        """Start afresh, and return what was there for `put`."""
+        state, self.value = self.value, None
+        return state
+
+    def put(self, state: Any) -> None:  # noqa: ANN401
+        """Make the value what it was at `take`."""
+        self.value = state
+
+    def slow_down(self) -> None:
+        """Do nothing: there is one path."""
+
+    def forked(self) -> None:
+        """Keep the value: it is as true in a child."""
+
+
+class InfoStore(_LastStore):
+    """The key-value pairs of one info series."""
+
+    __slots__ = ()
+
+    def point(self) -> InfoPoint:
+        """Return the pairs now."""
+        return InfoPoint(self.labels, self.value or {})
+
+
+class EnumStore(_LastStore):
+    """The state of one enum series; the first is the default."""
+
+    __slots__ = ("_default",)
+
+    def __init__(self, shared: Shared, labels: tuple[str, ...], default: str) -> None:
+        super().__init__(shared, labels)
+        self._default = default
+
+    def point(self) -> EnumPoint:
+        """Return the state now."""
+        return EnumPoint(self.labels, self._default if self.value is None else self.value)

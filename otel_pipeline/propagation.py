@@ -1,0 +1,265 @@
+"""Carry the trace, and the place in the pipeline, to other threads, processes and services.
+
+A carrier is a mapping of header names to text: a dict, `os.environ`, or Kafka's list of
+`(name, bytes)` pairs. What it holds is decided by `OTEL_PROPAGATORS` (W3C trace context and baggage
+by default).
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import contextvars
+import functools
+import inspect
+import os
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from opentelemetry import context as otel_context
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import Getter, Setter
+from opentelemetry.trace import Link, Span, SpanContext
+
+from otel_pipeline.diagnostics import warn_once
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = [
+    "ThreadPoolExecutor",
+    "attached",
+    "environment",
+    "extract",
+    "inject",
+    "kafka_headers",
+    "wrap",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _CarrierGetter(Getter[Mapping[str, Any]]):
+    """Finds headers whatever their case, as text or as bytes; environment variables included."""
+
+    def get(self, carrier: Mapping[str, Any], key: str) -> list[str] | None:
+        for name in (key, key.lower(), key.upper(), key.upper().replace("-", "_"), key.title()):
+            value = carrier.get(name)
+            if value is not None:
+                return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)]
+        return None
+
+    def keys(self, carrier: Mapping[str, Any]) -> list[str]:
+        return [str(key) for key in carrier]
+
+
+class _EnvironmentSetter(Setter[MutableMapping[str, str]]):
+    """Writes headers as environment variables: `TRACEPARENT`, `TRACESTATE`, `BAGGAGE`."""
+
+    def set(self, carrier: MutableMapping[str, str], key: str, value: str) -> None:
+        carrier[key.upper().replace("-", "_")] = value
+
+
+_GETTER = _CarrierGetter()
+_ENVIRONMENT = _EnvironmentSetter()
+
+Carrier = Mapping[str, Any] | Iterable[tuple[str, Any]]
+
+
+def inject(carrier: MutableMapping[str, str] | None = None) -> MutableMapping[str, str]:
+    """Write the current trace context into `carrier`.
+
+    Args:
+        carrier: A dict of headers, or `os.environ`, where the names are in capitals; a new dict by
+            default.
+
+    Returns:
+        The carrier.
+
+    Example:
+        >>> from otel_pipeline.propagation import inject
+        >>> headers = inject({"content-type": "text/csv"})
+        >>> headers["content-type"]
+        'text/csv'
+    """
+    target: MutableMapping[str, str] = {} if carrier is None else carrier
+    if target is os.environ:
+        propagate.inject(target, setter=_ENVIRONMENT)
+    else:
+        propagate.inject(target)
+    return target
+
+
+def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return a copy of the environment with the current trace context, for a subprocess.
+
+    Args:
+        environ: The variables to start from; those of this process by default.
+
+    Returns:
+        The variables with `TRACEPARENT` (and `TRACESTATE`, `BAGGAGE`) of the current context. A
+        subprocess that calls `configure()` joins the trace.
+
+    Example:
+        >>> import subprocess, sys
+        >>> from otel_pipeline.propagation import environment
+        >>> subprocess.run([sys.executable, "-c", "pass"], env=environment()).returncode
+        0
+    """
+    variables = dict(os.environ if environ is None else environ)
+    for stale in ("TRACEPARENT", "TRACESTATE", "BAGGAGE"):
+        variables.pop(stale, None)
+    propagate.inject(variables, setter=_ENVIRONMENT)
+    return variables
+
+
+def kafka_headers(headers: Iterable[tuple[str, bytes]] = ()) -> list[tuple[str, bytes]]:
+    """Return Kafka message headers with the current trace context added.
+
+    Args:
+        headers: The message's other headers; trace headers among them are replaced.
+
+    Returns:
+        A list of `(name, bytes)`, as Kafka's clients for Python take it. `extract`, `attached` and
+        `links=` of runs and batches read it.
+
+    Example:
+        >>> from otel_pipeline.propagation import kafka_headers
+        >>> kafka_headers([("source", b"shop")])[0]
+        ('source', b'shop')
+    """
+    injected: dict[str, str] = {}
+    propagate.inject(injected)
+    kept = [(name, value) for name, value in headers if name not in injected]
+    return kept + [(name, value.encode()) for name, value in injected.items()]
+
+
+def extract(carrier: Carrier) -> Context:
+    """Read the trace context from `carrier`.
+
+    Args:
+        carrier: A mapping of headers, `os.environ`, or a list of `(name, text or bytes)`.
+
+    Returns:
+        An OpenTelemetry context with the sender's span, empty if the carrier has none. Whatever the
+        carrier holds, nothing is raised.
+
+    Example:
+        >>> from otel_pipeline.propagation import extract
+        >>> from opentelemetry import trace
+        >>> parent = extract({"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
+        >>> trace.format_span_id(trace.get_current_span(parent).get_span_context().span_id)
+        'b7ad6b7169203331'
+    """
+    return _extract(carrier, Context())
+
+
+def _extract(carrier: Carrier, base: Context) -> Context:
+    try:
+        headers = carrier if isinstance(carrier, Mapping) else dict(carrier)
+        return propagate.extract(headers, context=base, getter=_GETTER)
+    except Exception as error:  # noqa: BLE001  a carrier comes from outside and may hold anything
+        warn_once("extract", "a carrier could not be read: %s: %s", type(error).__name__, error)
+        return base
+
+
+@contextlib.contextmanager
+def attached(carrier: Carrier) -> Iterator[Context]:
+    """Make the sender's span the current parent for the code inside.
+
+    Args:
+        carrier: As for `extract`.
+
+    Yields:
+        The context.
+
+    Example:
+        >>> from otel_pipeline.propagation import attached
+        >>> with attached({"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}):
+        ...     pass  # stages here belong to the sender's trace
+    """
+    context = _extract(carrier, otel_context.get_current())
+    token = otel_context.attach(context)
+    try:
+        yield context
+    finally:
+        otel_context.detach(token)
+
+
+def wrap(function: Callable[P, T]) -> Callable[P, T]:
+    """Return `function` bound to the place where `wrap` is called: its span, stage and log fields.
+
+    Args:
+        function: What another thread, or a callback, will call; sync or async.
+
+    Returns:
+        A function with the same signature that may be called often, also at the same time.
+
+    Example:
+        >>> import threading
+        >>> from otel_pipeline.propagation import wrap
+        >>> thread = threading.Thread(target=wrap(print), args=("in the same trace",))
+        >>> thread.start(); thread.join()
+        in the same trace
+    """
+    if inspect.iscoroutinefunction(function):
+        captured = otel_context.get_current()
+
+        @functools.wraps(function)
+        async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+            token = otel_context.attach(captured)
+            try:
+                return await function(*args, **kwargs)
+            finally:
+                otel_context.detach(token)
+
+        return cast("Callable[P, T]", call_async)
+
+    context = contextvars.copy_context()
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        # A context can be entered once at a time: each call gets a copy.
+        return context.copy().run(function, *args, **kwargs)
+
+    return call
+
+
+class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
+    """A `concurrent.futures.ThreadPoolExecutor` whose tasks run where they were submitted.
+
+    Example:
+        >>> from otel_pipeline.propagation import ThreadPoolExecutor
+        >>> with ThreadPoolExecutor(2) as pool:
+        ...     list(pool.map(len, ["a", "bc"]))
+        [1, 2]
+    """
+
+    def submit(  # type: ignore[override]  # the same signature, with its types spelled out
+        self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> concurrent.futures.Future[T]:
+        """Submit a call that continues the current trace; see the base class."""
+        return super().submit(wrap(function), *args, **kwargs)
+
+
+def context_from(parent: object) -> Context:
+    """Return the context that a carrier, span, span context or context stands for."""
+    if isinstance(parent, Context):
+        return parent
+    if isinstance(parent, Span):
+        return trace.set_span_in_context(parent, Context())
+    if isinstance(parent, SpanContext):
+        return trace.set_span_in_context(trace.NonRecordingSpan(parent), Context())
+    return extract(cast("Carrier", parent))
+
+
+def link_from(source: object) -> Link | None:
+    """Return a link to what a link, span, span context, context or carrier stands for, if valid."""
+    if source is None:
+        return None
+    if isinstance(source, Link):
+        return source
+    context = trace.get_current_span(context_from(source)).get_span_context()
+    return Link(context) if context.is_valid else None

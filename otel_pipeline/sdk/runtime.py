@@ -1,0 +1,354 @@
+"""Builds what a configuration asks for, and ends it again."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from opentelemetry import metrics as otel_metrics
+from opentelemetry import propagate
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+
+from otel_pipeline import logs, semconv
+from otel_pipeline.diagnostics import say
+from otel_pipeline.metrics import REGISTRY, names
+from otel_pipeline.metrics.registry import vocabulary_shape
+from otel_pipeline.metrics.snapshots import Family, Point
+from otel_pipeline.redaction import OFF, Redactor
+from otel_pipeline.sdk import providers
+from otel_pipeline.sdk.batch import BatchProcessor
+from otel_pipeline.sdk.console import ConsoleTransport
+from otel_pipeline.sdk.ledger import Ledger, Ledgers
+from otel_pipeline.sdk.prometheus import MetricsServer, SnapshotReader, default_exposition
+from otel_pipeline.sdk.resource import make_resource
+from otel_pipeline.sdk.sampling import make_sampler
+from otel_pipeline.sdk.spans import RecordProcessor, SpanCollector, log_encoder, span_encoder
+from otel_pipeline.sdk.transport import transport_for
+from otel_pipeline.semconv import Signal
+from otel_pipeline.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from opentelemetry.sdk.resources import Resource
+
+    from otel_pipeline.config import BatchConfig, Config, SignalConfig
+    from otel_pipeline.sdk.prometheus import Renderer
+    from otel_pipeline.sdk.transport import Transport
+
+__all__ = ["Runtime", "build"]
+
+
+class _Exporter(Protocol):
+    """What takes items of a signal out of the process."""
+
+    def flush(self, timeout: float) -> bool:
+        """Send what waits, within so many seconds; with 0, only begin to."""
+
+    def close(self, timeout: float) -> None:
+        """Begin to end, and return at once."""
+
+    def shutdown(self, timeout: float) -> None:
+        """Send what waits and end, within so many seconds."""
+
+
+@dataclass(slots=True)
+class Runtime:
+    """What is running: exporters, the metrics endpoint, and how to undo the rest.
+
+    Attributes:
+        ledgers: Where the items of each signal are.
+        exporters: Those that take items out of the process.
+        metrics_url: The whole URL of `/metrics`, or None.
+        redact_adopted_spans: Masks secrets in span attributes where the exporter is not ours.
+    """
+
+    ledgers: Ledgers
+    exporters: list[_Exporter] = field(default_factory=list)
+    metrics_url: str | None = None
+    redact_adopted_spans: Callable[[str, Any], Any] | None = None
+    undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def flush(self, timeout: float) -> bool:
+        """Flush every exporter at the same time; True if all was delivered."""
+        deadline = time.monotonic() + timeout
+        for exporter in self.exporters:
+            exporter.flush(0)
+        return all(
+            [exporter.flush(max(deadline - time.monotonic(), 0)) for exporter in self.exporters]
+        )
+
+    def shutdown(self, timeout: float) -> None:
+        """End every exporter at the same time, then the metrics endpoint, then undo the set-up."""
+        try:
+            for exporter in self.exporters:
+                exporter.close(timeout)
+            for exporter in self.exporters:
+                exporter.shutdown(timeout)
+        finally:
+            self.undo.close()
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """Return the ledgers' accounts by signal."""
+        return {signal: dict(account) for signal, account in self.ledgers.snapshot().items()}
+
+
+def build(config: Config) -> Runtime:
+    """Build what `config` asks for.
+
+    Args:
+        config: The configuration; nothing else is read.
+
+    Returns:
+        The runtime. If anything fails on the way, what was built is undone.
+    """
+    with contextlib.ExitStack() as undo:
+        redactor = _redactor(config)
+        runtime = Runtime(Ledgers(), undo=undo)
+        if not config.disabled:
+            resource = make_resource(config)
+            _build_traces(runtime, config, resource, redactor)
+            _build_metrics(runtime, config, resource)
+            _build_logs(runtime, config, resource, redactor)
+        undo.callback(
+            logs.set_up(
+                service=config.service_name,
+                environment=config.environment,
+                format=config.log_format,
+                level=config.log_level,
+                stream=config.log_stream,
+                redactor=redactor,
+                export=runtime.ledgers.logs.state != "off",
+            )
+        )
+        runtime.undo = undo.pop_all()
+        return runtime
+
+
+def _redactor(config: Config) -> Redactor:
+    if not config.redact:
+        return OFF
+    return Redactor(keys=config.redact_keys, allow=config.redact_allow)
+
+
+def _queue(  # noqa: PLR0913  what a queue is made of
+    runtime: Runtime,
+    signal: str,
+    config: SignalConfig,
+    batching: BatchConfig,
+    encode: Callable[[Any], bytes],
+    ledger: Ledger,
+) -> list[Callable[[Any], None]]:
+    """Make a queue for each exporter of a signal and return the ways into them.
+
+    The ledger speaks of OTLP; what goes to the console besides is not counted.
+    """
+    ways = []
+    for name in config.exporters:
+        transport: Transport
+        console = name == "console"
+        transport = ConsoleTransport(signal) if console else transport_for(signal, config.otlp)
+        queue: BatchProcessor[Any] = BatchProcessor(
+            signal,
+            encode=encode,
+            transport=transport,
+            ledger=Ledger("owned") if console and len(config.exporters) > 1 else ledger,
+            explicit=console or config.otlp.explicit,
+            timeout=config.otlp.timeout,
+            max_queue=batching.max_queue,
+            max_batch=batching.max_batch,
+            delay=0.1 if console else batching.delay,
+        )
+        runtime.exporters.append(queue)
+        ways.append(queue.add)
+    return ways
+
+
+def _build_traces(
+    runtime: Runtime, config: Config, resource: Resource, redactor: Redactor
+) -> None:
+    if providers.is_foreign(Signal.TRACES):
+        runtime.ledgers.traces.state = "adopted"
+        runtime.redact_adopted_spans = redactor.value
+        return
+    previous = propagate.get_global_textmap()
+    propagate.set_global_textmap(_propagator(config))
+    runtime.undo.callback(propagate.set_global_textmap, previous)
+    if not config.traces.exporters:
+        return
+    runtime.ledgers.traces.state = "owned"
+    provider = TracerProvider(
+        sampler=make_sampler(config),
+        resource=resource,
+        shutdown_on_exit=False,
+        span_limits=SpanLimits(**config.span_limits),
+    )
+    for add in _queue(
+        runtime,
+        Signal.TRACES,
+        config.traces,
+        config.span_batch,
+        span_encoder(redactor),
+        runtime.ledgers.traces,
+    ):
+        provider.add_span_processor(SpanCollector(add))
+    runtime.undo.callback(providers.switch_tracers(provider))
+
+
+def _build_logs(runtime: Runtime, config: Config, resource: Resource, redactor: Redactor) -> None:
+    if providers.is_foreign(Signal.LOGS):
+        runtime.ledgers.logs.state = "adopted"
+        return
+    if not config.logs.exporters:
+        return
+    runtime.ledgers.logs.state = "owned"
+    provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
+    for add in _queue(
+        runtime,
+        Signal.LOGS,
+        config.logs,
+        config.log_batch,
+        log_encoder(redactor),
+        runtime.ledgers.logs,
+    ):
+        provider.add_log_record_processor(RecordProcessor(add))
+    runtime.undo.callback(providers.switch_loggers(provider))
+
+
+def _build_metrics(runtime: Runtime, config: Config, resource: Resource) -> None:
+    previous = REGISTRY.limit
+    REGISTRY.limit = config.cardinality_limit
+    runtime.undo.callback(setattr, REGISTRY, "limit", previous)
+    if providers.is_foreign(Signal.METRICS):
+        runtime.ledgers.metrics.state = "adopted"
+        REGISTRY.bridge(otel_metrics.get_meter("otel_pipeline", __version__))
+        runtime.undo.callback(REGISTRY.bridge, None)
+        return
+    if not config.metrics.exporters:
+        return
+    runtime.ledgers.metrics.state = "owned"
+    since = time.time_ns()
+    runtime.undo.callback(REGISTRY.add_source(lambda: _ledger_families(runtime.ledgers, since)))
+    for name in config.metrics.exporters:
+        if name == "prometheus":
+            _serve(runtime, config, resource)
+        else:
+            _push(runtime, config, resource, console=name == "console")
+
+
+def _serve(runtime: Runtime, config: Config, resource: Resource) -> None:
+    reader = SnapshotReader()
+    runtime.undo.callback(providers.add_reader(reader, resource))
+    exposition = default_exposition()
+    runtime.undo.callback(exposition.attach(reader, resource))
+    server = _listen(config, exposition.render)
+    if server is not None:
+        runtime.undo.callback(server.stop)
+        runtime.metrics_url = server.url
+
+
+def _listen(config: Config, render: Renderer) -> MetricsServer | None:
+    status = {"service": config.service_name}
+    host, port = config.prometheus_host, config.prometheus_port
+    try:
+        return MetricsServer(host, port, render, lambda: status)
+    except OSError as error:
+        if config.prometheus_port_explicit:
+            say(
+                "/metrics cannot be served on %s:%d (%s): this process has no metrics endpoint. "
+                "Free the port, set OTEL_EXPORTER_PROMETHEUS_PORT to another one (0 takes any free "
+                "one), or take 'prometheus' out of OTEL_METRICS_EXPORTER.",
+                host,
+                port,
+                error.strerror or error,
+            )
+            return None
+        reason = error
+    try:
+        server = MetricsServer(host, 0, render, lambda: status)
+    except OSError as error:
+        say("/metrics cannot be served on %s: %s", host, error.strerror or error)
+        return None
+    say(
+        "/metrics is served at %s, since port %d cannot be used (%s). "
+        "Set OTEL_EXPORTER_PROMETHEUS_PORT to choose a port.",
+        server.url,
+        port,
+        reason.strerror or reason,
+    )
+    return server
+
+
+def _push(runtime: Runtime, config: Config, resource: Resource, *, console: bool) -> None:
+    from otel_pipeline.sdk.metrics import MetricPush  # noqa: PLC0415
+
+    delta = config.temporality != "cumulative"
+    reader = SnapshotReader(delta=delta)
+    runtime.undo.callback(providers.add_reader(reader, resource))
+    otlp = config.metrics.otlp
+    push = MetricPush(
+        collect=REGISTRY.collect,
+        sdk_reader=reader,
+        transport=ConsoleTransport(Signal.METRICS) if console else transport_for(Signal.METRICS, otlp),
+        ledger=Ledger("owned") if console else runtime.ledgers.metrics,
+        explicit=console or otlp.explicit,
+        interval=config.metric_export_interval,
+        timeout=config.metric_export_timeout,
+        resource=resource,
+        delta=delta,
+    )
+    push.start()
+    runtime.exporters.append(push)
+
+
+def _ledger_families(ledgers: Ledgers, since: int) -> Iterator[Family]:
+    accounts = [
+        (signal, account)
+        for signal, account in ledgers.snapshot().items()
+        if account["state"] == "owned"
+    ]
+
+    def family(spec: semconv.MetricSpec, values: list[tuple[tuple[str, ...], int]]) -> Family:
+        shape = vocabulary_shape(spec)
+        otel_name, otel_unit = names.otel_name(shape.name, shape.unit, shape.kind)
+        return Family(
+            name=shape.name,
+            kind=shape.kind,
+            documentation=shape.documentation,
+            unit=shape.unit,
+            labelnames=shape.labelnames,
+            points=tuple(Point(labels, value, since) for labels, value in values),
+            otel_name=otel_name,
+            otel_unit=otel_unit,
+            multiprocess_mode=shape.multiprocess_mode,
+        )
+
+    yield family(semconv.ITEMS_PRODUCED, [((s,), a["produced"]) for s, a in accounts])
+    yield family(semconv.ITEMS_RECOVERED, [((s,), a["recovered"]) for s, a in accounts])
+    yield family(
+        semconv.ITEMS,
+        [
+            ((s, outcome), a[outcome])
+            for s, a in accounts
+            for outcome in ("delivered", "rejected", "dropped")
+        ],
+    )
+    yield family(
+        semconv.ITEMS_PENDING,
+        [((s, where), a[f"pending_{where}"]) for s, a in accounts for where in ("memory", "disk")],
+    )
+
+
+def _propagator(config: Config) -> Any:
+    from importlib.metadata import entry_points  # noqa: PLC0415
+
+    found = []
+    for name in config.propagators:
+        for entry in entry_points(group="opentelemetry_propagator", name=name):
+            found.append(entry.load()())
+            break
+    return CompositePropagator(found)

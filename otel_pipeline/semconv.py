@@ -1,0 +1,315 @@
+"""The vocabulary: every metric, label, attribute, log field and span name of the library.
+
+Code, dashboards and alerts take names from here, so that a renamed metric cannot leave a dead
+panel behind. Names are what a Prometheus scrape shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+__all__ = [
+    "ALL_METRICS",
+    "PROCESSING_BOUNDS",
+    "RUN_BOUNDS",
+    "Attr",
+    "LogField",
+    "MetricSpec",
+    "Status",
+]
+
+Kind = Literal["counter", "gauge", "histogram", "summary", "info", "enum"]
+Multiprocess = Literal["sum", "max", "mostrecent"]
+
+
+class Status:
+    """Values of the label `status`."""
+
+    SUCCESS: Final = "success"
+    ERROR: Final = "error"
+    SKIPPED: Final = "skipped"
+    DROPPED: Final = "dropped"
+    CANCELLED: Final = "cancelled"
+    INTERRUPTED: Final = "interrupted"
+
+
+#: Statuses of a record in a batch, of a record in a stage, of a stage, and of a run.
+RECORD_STATUSES: Final = (Status.SUCCESS, Status.ERROR, Status.SKIPPED)
+STAGE_RECORD_STATUSES: Final = (Status.SUCCESS, Status.ERROR, Status.DROPPED, Status.SKIPPED)
+STAGE_STATUSES: Final = (Status.SUCCESS, Status.ERROR, Status.CANCELLED)
+RUN_STATUSES: Final = (Status.SUCCESS, Status.ERROR, Status.INTERRUPTED)
+
+#: What stands in a label whose values went over the limit.
+OTHER: Final = "__other__"
+
+#: Upper bounds of histogram buckets, in seconds.
+PROCESSING_BOUNDS: Final = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
+)  # fmt: skip
+RUN_BOUNDS: Final = (*PROCESSING_BOUNDS, 900.0, 3600.0, 10800.0, 43200.0)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """One metric of the vocabulary.
+
+    Attributes:
+        name: The name on `/metrics`, with unit and `_total`.
+        kind: Its type.
+        doc: Its help text.
+        labels: Its label names, in order.
+        unit: Prometheus's unit (`seconds`), which is the end of the name, or empty.
+        bounds: Upper bounds of a histogram's buckets.
+        multiprocess: How a gauge's values of several processes become one.
+        label_limits: The most values that a label may take before `__other__`.
+    """
+
+    name: str
+    kind: Kind
+    doc: str
+    labels: tuple[str, ...] = ()
+    unit: str = ""
+    bounds: tuple[float, ...] = ()
+    multiprocess: Multiprocess = "mostrecent"
+    label_limits: tuple[tuple[str, int], ...] = ()
+
+
+RECORDS_PROCESSED: Final = MetricSpec(
+    "records_processed_total",
+    "counter",
+    "Records that batches of a pipeline processed, by how they ended.",
+    ("pipeline", "status"),
+)
+PROCESSING_DURATION: Final = MetricSpec(
+    "processing_duration_seconds",
+    "histogram",
+    "Seconds that each successful batch took.",
+    ("pipeline",),
+    "seconds",
+    PROCESSING_BOUNDS,
+)
+QUEUE_SIZE: Final = MetricSpec(
+    "queue_size", "gauge", "Items waiting in a queue.", ("queue_name",), multiprocess="sum"
+)
+QUEUE_INFO: Final = MetricSpec(
+    "pipeline_queue_info",
+    "gauge",
+    "The pipeline that a queue belongs to; always 1.",
+    ("pipeline", "queue_name"),
+    multiprocess="max",
+)
+STAGE_RECORDS: Final = MetricSpec(
+    "pipeline_stage_records_total",
+    "counter",
+    "Records that a stage handled, by how they ended.",
+    ("pipeline", "stage", "status"),
+)
+RECORDS_REJECTED: Final = MetricSpec(
+    "pipeline_records_rejected_total",
+    "counter",
+    "Records that failed, were dropped or skipped, by the reason given.",
+    ("pipeline", "stage", "reason"),
+    label_limits=(("reason", 50),),
+)
+STAGE_DURATION: Final = MetricSpec(
+    "pipeline_stage_duration_seconds",
+    "histogram",
+    "Seconds spent inside a stage; for a generator the time inside its steps.",
+    ("pipeline", "stage", "status"),
+    "seconds",
+    RUN_BOUNDS,
+)
+RUNS: Final = MetricSpec(
+    "pipeline_runs_total", "counter", "Ended runs, by how they ended.", ("pipeline", "status")
+)
+RUN_DURATION: Final = MetricSpec(
+    "pipeline_run_duration_seconds",
+    "histogram",
+    "Seconds from the start of a run to its end.",
+    ("pipeline", "status"),
+    "seconds",
+    RUN_BOUNDS,
+)
+LAST_SUCCESS: Final = MetricSpec(
+    "pipeline_last_success_timestamp_seconds",
+    "gauge",
+    "Unix time at which the last successful run ended; absent until there was one.",
+    ("pipeline",),
+    "seconds",
+    multiprocess="max",
+)
+LAST_RUN: Final = MetricSpec(
+    "pipeline_last_run_timestamp_seconds",
+    "gauge",
+    "Unix time at which the last run ended, however it ended; absent until there was one.",
+    ("pipeline",),
+    "seconds",
+    multiprocess="max",
+)
+LAST_RUN_DURATION: Final = MetricSpec(
+    "pipeline_last_run_duration_seconds",
+    "gauge",
+    "Seconds that the last run took.",
+    ("pipeline",),
+    "seconds",
+)
+LAST_RUN_SUCCESS: Final = MetricSpec(
+    "pipeline_last_run_success",
+    "gauge",
+    "1 if the last run succeeded, else 0.",
+    ("pipeline",),
+)
+LAST_RUN_RECORDS: Final = MetricSpec(
+    "pipeline_last_run_records",
+    "gauge",
+    "Records of the last run, by how they ended.",
+    ("pipeline", "status"),
+)
+EXPECTED_INTERVAL: Final = MetricSpec(
+    "pipeline_expected_interval_seconds",
+    "gauge",
+    "Seconds within which a pipeline is expected to succeed again.",
+    ("pipeline",),
+    "seconds",
+)
+EVENT_LAG: Final = MetricSpec(
+    "pipeline_event_lag_seconds",
+    "gauge",
+    "Age of the event that was handled last, in seconds.",
+    ("pipeline",),
+    "seconds",
+)
+PIPELINE_INFO: Final = MetricSpec(
+    "pipeline_info",
+    "gauge",
+    "A pipeline and its mode (batch or stream); always 1.",
+    ("pipeline", "mode"),
+    multiprocess="max",
+)
+ITEMS_PRODUCED: Final = MetricSpec(
+    "otel_pipeline_items_produced_total",
+    "counter",
+    "Spans, metric data points and log records made for export.",
+    ("signal",),
+)
+ITEMS_RECOVERED: Final = MetricSpec(
+    "otel_pipeline_items_recovered_total",
+    "counter",
+    "Items that an earlier process left on disk and this one took over.",
+    ("signal",),
+)
+ITEMS: Final = MetricSpec(
+    "otel_pipeline_items_total",
+    "counter",
+    "Items by where they ended: delivered, rejected by the receiver, or dropped here.",
+    ("signal", "outcome"),
+)
+ITEMS_PENDING: Final = MetricSpec(
+    "otel_pipeline_items_pending",
+    "gauge",
+    "Items that wait to be exported, in memory or on disk.",
+    ("signal", "where"),
+    multiprocess="sum",
+)
+LABEL_OVERFLOW: Final = MetricSpec(
+    "otel_pipeline_label_overflow_total",
+    "counter",
+    "Measurements whose labels were folded into __other__ by the cardinality limit.",
+    ("metric",),
+)
+LOGS_SUPPRESSED: Final = MetricSpec(
+    "otel_pipeline_logs_suppressed_total",
+    "counter",
+    "Log lines that a rate limit or sampling kept back.",
+    ("event",),
+)
+
+ALL_METRICS: Final = (
+    RECORDS_PROCESSED,
+    PROCESSING_DURATION,
+    QUEUE_SIZE,
+    QUEUE_INFO,
+    STAGE_RECORDS,
+    RECORDS_REJECTED,
+    STAGE_DURATION,
+    RUNS,
+    RUN_DURATION,
+    LAST_SUCCESS,
+    LAST_RUN,
+    LAST_RUN_DURATION,
+    LAST_RUN_SUCCESS,
+    LAST_RUN_RECORDS,
+    EXPECTED_INTERVAL,
+    EVENT_LAG,
+    PIPELINE_INFO,
+    ITEMS_PRODUCED,
+    ITEMS_RECOVERED,
+    ITEMS,
+    ITEMS_PENDING,
+    LABEL_OVERFLOW,
+    LOGS_SUPPRESSED,
+)
+
+
+class Attr:
+    """Span attributes."""
+
+    PIPELINE_NAME: Final = "pipeline.name"
+    PIPELINE_MODE: Final = "pipeline.mode"
+    STAGE: Final = "pipeline.stage"
+    RUN_ID: Final = "pipeline.run.id"
+    STATUS: Final = "pipeline.status"
+    RECORDS: Final = "pipeline.records."  # followed by the status
+
+
+class LogField:
+    """Fields of a log line, in the order in which they are printed."""
+
+    TIMESTAMP: Final = "timestamp"
+    LEVEL: Final = "level"
+    LOGGER: Final = "logger"
+    EVENT: Final = "event"
+    SERVICE: Final = "service"
+    ENVIRONMENT: Final = "environment"
+    PIPELINE: Final = "pipeline"
+    STAGE: Final = "stage"
+    RUN_ID: Final = "run_id"
+    TRACE_ID: Final = "trace_id"
+    SPAN_ID: Final = "span_id"
+    TRACE_FLAGS: Final = "trace_flags"
+
+
+class Event:
+    """Events that the library logs itself."""
+
+    BATCH_PROCESSED: Final = "batch_processed"
+    BATCH_FAILED: Final = "batch_failed"
+    STAGE_FAILED: Final = "stage_failed"
+    RUN_FAILED: Final = "run_failed"
+
+
+class Signal:
+    """Names of the three signals, as in `Telemetry.report()` and the label `signal`."""
+
+    TRACES: Final = "traces"
+    METRICS: Final = "metrics"
+    LOGS: Final = "logs"
+
+
+SIGNALS: Final = (Signal.TRACES, Signal.METRICS, Signal.LOGS)
+
+
+def run_span_name(pipeline: str) -> str:
+    """Return the name of a run's span: `orders`."""
+    return pipeline
+
+
+def stage_span_name(pipeline: str, stage: str) -> str:
+    """Return the name of a stage's span: `orders extract`."""
+    return f"{pipeline} {stage}"
+
+
+def batch_span_name(pipeline: str) -> str:
+    """Return the name of a batch's span: `orders batch`."""
+    return f"{pipeline} batch"

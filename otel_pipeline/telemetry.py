@@ -1,0 +1,226 @@
+"""`configure()` and the handle that it returns: what is on, where it goes, and how it ends."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from typing import TYPE_CHECKING, Any
+
+from otel_pipeline import config as configuration
+from otel_pipeline import lifecycle, propagation
+from otel_pipeline.diagnostics import say
+from otel_pipeline.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from otel_pipeline.config import Config
+    from otel_pipeline.sdk.runtime import Runtime
+
+__all__ = ["Telemetry", "configure", "current_telemetry"]
+
+_lock = threading.RLock()
+_current: Telemetry | None = None
+
+
+class Telemetry:
+    """The running telemetry of the process; made by `configure`.
+
+    A context manager: leaving it shuts telemetry down.
+
+    Attributes:
+        config: What was configured.
+    """
+
+    def __init__(self, config: Config, runtime: Runtime, *, signals: bool) -> None:
+        self.config = config
+        self._runtime = runtime
+        self._signals = signals
+        self._ended = False
+        self._uninstall = lifecycle.install(
+            lifecycle.Hooks(
+                flush=self.flush,
+                finish=self.shutdown,
+                shutdown_timeout=config.shutdown_timeout,
+                signals=signals,
+                parent=_inherited_parent(),
+                redact=runtime.redact_adopted_spans,
+            )
+        )
+        atexit.register(self.shutdown)
+
+    def __repr__(self) -> str:
+        state = "ended" if self._ended else "running"
+        return f"<Telemetry of {self.config.service_name!r}: {state}, metrics at {self.metrics_url}>"
+
+    def __enter__(self) -> Telemetry:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exception: BaseException | None,
+        stack: TracebackType | None,
+    ) -> None:
+        self.shutdown()
+
+    @property
+    def metrics_url(self) -> str | None:
+        """The whole URL of `/metrics`, or None where it is not served."""
+        return self._runtime.metrics_url
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Send what waits in memory now.
+
+        Args:
+            timeout: Seconds to wait at most, all signals together; the shutdown timeout by default.
+
+        Returns:
+            True if all of it was delivered; False at once while the collector is known to be away.
+
+        Example:
+            >>> from otel_pipeline import configure
+            >>> with configure("docs-flush", environ={"OTEL_TRACES_EXPORTER": "none",
+            ...         "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}) as telemetry:
+            ...     telemetry.flush(timeout=1)
+            True
+        """
+        return self._runtime.flush(self.config.shutdown_timeout if timeout is None else timeout)
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """End telemetry: close what is open, send what is left, stop `/metrics`, undo the set-up.
+
+        Called again, or by the interpreter's exit afterwards, it does nothing. `configure()` works
+        again afterwards, and `report()` still answers.
+
+        Args:
+            timeout: Seconds to wait at most, all signals together; the shutdown timeout by default.
+        """
+        global _current  # noqa: PLW0603  one telemetry per process, by design
+        with _lock:
+            if self._ended:
+                return
+            self._ended = True
+        try:
+            lifecycle.close_all()
+            self._runtime.shutdown(self.config.shutdown_timeout if timeout is None else timeout)
+        finally:
+            self._uninstall()
+            atexit.unregister(self.shutdown)
+            with _lock:
+                if _current is self:
+                    _current = None
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """Return the ledger: where the items of each signal are or how they ended.
+
+        Returns:
+            For `traces`, `metrics` and `logs` a mapping with `state` (`owned`, `adopted`, `off`),
+            `produced`, `recovered`, `delivered`, `rejected`, `dropped`, `pending_memory` and
+            `pending_disk`. Items are spans, data points sent by OTLP, and log records.
+
+        Example:
+            >>> from otel_pipeline import configure
+            >>> with configure("docs-report", environ={"OTEL_TRACES_EXPORTER": "none",
+            ...         "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}) as telemetry:
+            ...     telemetry.report()["traces"]["state"]
+            'off'
+        """
+        return self._runtime.report()
+
+
+def configure(  # noqa: PLR0913  one place for all that an entry point may say
+    service_name: str | None = None,
+    *,
+    environment: str | None = None,
+    version: str | None = None,
+    signals: bool = True,
+    replace: bool = False,
+    environ: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Telemetry:
+    """Set telemetry up, once, at the entry point of a program.
+
+    An argument wins over an `OTEL_*` variable, that over an `OTEL_PIPELINE_*` variable, and that
+    over the default. A provider that someone else has installed is adopted, not replaced.
+
+    Args:
+        service_name: Name of the service.
+        environment: Where it runs, such as `production`.
+        version: Version of the service.
+        signals: Let SIGTERM end a run cleanly, if nobody else handles it.
+        replace: End the running telemetry if it is configured otherwise, instead of raising.
+        environ: The variables to read, instead of the process's environment.
+        options: Any other option by its field name in the reference of configuration, such as
+            `prometheus_port=0` or `log_level="debug"`.
+
+    Returns:
+        The handle; the same one if it is called again with the same effect.
+
+    Raises:
+        ConfigurationError: A value cannot be used, or telemetry runs with another configuration.
+
+    Example:
+        >>> from otel_pipeline import configure
+        >>> telemetry = configure("docs-configure", prometheus_port=0, traces_exporter="none",
+        ...                       logs_exporter="none")
+        >>> telemetry.metrics_url.endswith("/metrics")
+        True
+        >>> telemetry.shutdown()
+    """
+    global _current  # noqa: PLW0603  one telemetry per process, by design
+    arguments = {
+        "service_name": service_name,
+        "environment": environment,
+        "version": version,
+        **options,
+    }
+    given = {name: value for name, value in arguments.items() if value is not None}
+    config = configuration.load(environ, **given)
+    with _lock:
+        running = _current
+        if running is not None:
+            if running.config == config and running._signals == signals:  # noqa: SLF001  same module
+                return running
+            if not replace:
+                raise ConfigurationError(_conflict(running, config, signals=signals))
+            running.shutdown()
+        for warning in config.warnings:
+            say("%s", warning)
+        from otel_pipeline.sdk.runtime import build  # noqa: PLC0415  the SDK is loaded when used
+
+        _current = Telemetry(config, build(config), signals=signals)
+        return _current
+
+
+def current_telemetry() -> Telemetry | None:
+    """Return the running telemetry of the process, or None."""
+    return _current
+
+
+def _conflict(running: Telemetry, config: Config, *, signals: bool) -> str:
+    differences = [
+        f"{name}: {getattr(running.config, name)!r} is running, {getattr(config, name)!r} was asked for"
+        for name in config.__dataclass_fields__
+        if config.__dataclass_fields__[name].compare
+        and getattr(running.config, name) != getattr(config, name)
+    ]
+    if running._signals != signals:  # noqa: SLF001  same module
+        differences.append(f"signals: {running._signals!r} is running, {signals!r} was asked for")  # noqa: SLF001
+    listed = "\n  ".join(differences)
+    return (
+        f"telemetry is already configured, otherwise:\n  {listed}\n"
+        f"Call configure() once, at the entry point; or shut the running one down first, or pass "
+        f"replace=True."
+    )
+
+
+def _inherited_parent() -> Any:
+    """Return the context that the parent process handed over in the environment, or None."""
+    import os  # noqa: PLC0415
+
+    from opentelemetry import trace  # noqa: PLC0415
+
+    context = propagation.extract(os.environ)
+    return context if trace.get_current_span(context).get_span_context().is_valid else None

@@ -1,0 +1,252 @@
+"""Telemetry in memory, isolated per test: `capture()` and the pytest fixture `otel_capture`.
+
+The same code runs as in production (providers, redaction, log processors, the metrics registry);
+only the ends are lists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import io
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+from otel_pipeline import clock as clocks
+from otel_pipeline import lifecycle, logs
+from otel_pipeline.errors import CaptureError
+from otel_pipeline.metrics import REGISTRY
+from otel_pipeline.redaction import Redactor
+from otel_pipeline.sdk import providers
+from otel_pipeline.sdk.prometheus import Exposition, SnapshotReader
+from otel_pipeline.sdk.spans import RecordProcessor, SpanCollector, redact_record, redact_span
+from otel_pipeline.semconv import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from opentelemetry.sdk._logs import ReadableLogRecord
+    from opentelemetry.sdk.trace import ReadableSpan
+
+__all__ = ["Capture", "ManualClock", "capture"]
+
+
+class ManualClock:
+    """A clock that stands still until it is told to go on.
+
+    Args:
+        start: The time that it shows at first; naive ones are UTC.
+
+    Example:
+        >>> clock = ManualClock()
+        >>> clock.advance(1.5)
+        >>> clock.now().isoformat()
+        '2026-01-01T00:00:01.500000+00:00'
+    """
+
+    def __init__(
+        self, start: datetime.datetime = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    ) -> None:
+        if start.tzinfo is None:
+            start = start.replace(tzinfo=datetime.UTC)
+        since = start - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+        self._ns = (since // datetime.timedelta(microseconds=1)) * 1000
+
+    def advance(self, seconds: float) -> None:
+        """Go on by so many seconds."""
+        self._ns += round(seconds * 1_000_000_000)
+
+    def now(self) -> datetime.datetime:
+        """Return the time that it shows."""
+        return datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(
+            microseconds=self._ns // 1000
+        )
+
+    def time_ns(self) -> int:
+        """Return nanoseconds since 1970."""
+        return self._ns
+
+    def perf_counter(self) -> float:
+        """Return seconds since 1970."""
+        return self._ns / 1_000_000_000
+
+
+class _CountingIds(IdGenerator):
+    """Ids 1, 2, 3 and so on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._spans = self._traces = 0
+
+    def generate_span_id(self) -> int:
+        with self._lock:
+            self._spans += 1
+            return self._spans
+
+    def generate_trace_id(self) -> int:
+        with self._lock:
+            self._traces += 1
+            return self._traces
+
+
+class Capture:
+    """What was captured so far; made by `capture`.
+
+    Attributes:
+        spans: Ended spans, in the order in which they ended, redacted as they would be exported.
+        log_records: OTLP log records, redacted as they would be exported.
+        clock: The `ManualClock` that was asked for, or None.
+    """
+
+    def __init__(self, clock: ManualClock | None, redactor: Redactor) -> None:
+        self.spans: list[ReadableSpan] = []
+        self.log_records: list[ReadableLogRecord] = []
+        self.clock = clock
+        self._redactor = redactor
+        self._lines = io.StringIO()
+        self._reader = SnapshotReader()
+        self._exposition = Exposition(lambda: REGISTRY.collect(touched_only=True))
+        self._exposition.attach(self._reader, None)
+
+    def _add_span(self, span: ReadableSpan) -> None:
+        self.spans.append(redact_span(span, self._redactor))
+
+    def _add_record(self, record: ReadableLogRecord) -> None:
+        self.log_records.append(redact_record(record, self._redactor))
+
+    def span(self, name: str) -> ReadableSpan:
+        """Return the one ended span of this name.
+
+        Raises:
+            CaptureError: There is none, or more than one.
+        """
+        found = [span for span in self.spans if span.name == name]
+        if len(found) != 1:
+            names = ", ".join(sorted({span.name for span in self.spans})) or "none"
+            message = f"{len(found)} spans are called {name!r}; ended spans: {names}"
+            raise CaptureError(message)
+        return found[0]
+
+    @property
+    def lines(self) -> list[str]:
+        """The log lines as they would be printed."""
+        return self._lines.getvalue().splitlines()
+
+    @property
+    def logs(self) -> list[dict[str, Any]]:
+        """The log lines as dicts."""
+        return [json.loads(line) for line in self.lines]
+
+    def exposition(self) -> str:
+        """Return what `/metrics` would show of the metrics that were touched."""
+        body, _ = self._exposition.render()
+        return body.decode()
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every sample that was touched, as on `/metrics`: `name{label="value"}` to its value."""
+        from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415
+
+        found = {}
+        for family in text_string_to_metric_families(self.exposition()):
+            for sample in family.samples:
+                labels = ",".join(f'{key}="{sample.labels[key]}"' for key in sorted(sample.labels))
+                found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+        return found
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """Return the value of one sample, or None if it was not touched.
+
+        Args:
+            name: As on `/metrics`, such as `records_processed_total`.
+            labels: All its labels.
+        """
+        listed = ",".join(f'{key}="{labels[key]}"' for key in sorted(labels))
+        return self.metrics.get(f"{name}{{{listed}}}" if listed else name)
+
+
+@contextlib.contextmanager
+def capture(
+    *,
+    fixed_ids: bool = False,
+    clock: ManualClock | None = None,
+    log_level: int = 10,
+) -> Iterator[Capture]:
+    """Capture spans, metrics and log lines in memory while the block runs.
+
+    Metrics start at zero inside, and are what they were afterwards; telemetry that is running is
+    set aside meanwhile. Captures may be nested.
+
+    Args:
+        fixed_ids: Number trace and span ids from 1, so that whole exports can be compared.
+        clock: Time for the library's spans, durations and log lines, instead of the system's.
+        log_level: Lowest level to capture, a number of stdlib `logging`; DEBUG by default.
+
+    Yields:
+        The `Capture`.
+
+    Raises:
+        CaptureError: Someone else has installed an OpenTelemetry provider in this process.
+
+    Example:
+        >>> from otel_pipeline import Pipeline
+        >>> from otel_pipeline.testing import capture
+        >>> with capture() as captured:
+        ...     with Pipeline("docs-capture").run(), Pipeline("docs-capture").batch([1, 2]):
+        ...         pass
+        >>> [span.name for span in captured.spans]
+        ['docs-capture batch', 'docs-capture']
+        >>> captured.metric("records_processed_total", pipeline="docs-capture", status="success")
+        2.0
+    """
+    for signal in (Signal.TRACES, Signal.METRICS, Signal.LOGS):
+        if providers.is_foreign(signal):
+            message = (
+                f"someone else has installed an OpenTelemetry provider for {signal} in this "
+                f"process, so nothing can be captured: run the tests without "
+                f"opentelemetry-instrument and without set_{signal.removesuffix('s')}r_provider()"
+            )
+            raise CaptureError(message)
+    redactor = Redactor()
+    captured = Capture(clock, redactor)
+    resource = Resource({"service.name": "test"})
+    tracers = TracerProvider(
+        sampler=ALWAYS_ON,
+        resource=resource,
+        shutdown_on_exit=False,
+        id_generator=_CountingIds() if fixed_ids else RandomIdGenerator(),
+    )
+    tracers.add_span_processor(SpanCollector(captured._add_span))  # noqa: SLF001  same module
+    loggers = LoggerProvider(resource=resource, shutdown_on_exit=False)
+    loggers.add_log_record_processor(RecordProcessor(captured._add_record))  # noqa: SLF001
+    with contextlib.ExitStack() as undo:
+        if clock is not None:
+            undo.callback(clocks.install(clocks.Clock(clock.time_ns, clock.perf_counter)))
+        undo.callback(
+            lifecycle.install(
+                lifecycle.Hooks(flush=lambda _: True, finish=lambda: None, signals=False)
+            )
+        )
+        undo.callback(REGISTRY.stash())
+        undo.callback(providers.add_reader(captured._reader, resource))  # noqa: SLF001
+        undo.callback(providers.switch_tracers(tracers))
+        undo.callback(providers.switch_loggers(loggers))
+        undo.callback(
+            logs.set_up(
+                service="test",
+                environment=None,
+                format="json",
+                level=log_level,
+                stream=captured._lines,  # noqa: SLF001
+                redactor=redactor,
+                export=True,
+            )
+        )
+        yield captured

@@ -1,0 +1,585 @@
+"""Spans of runs, stages and batches: opening, closing, and driving generators inside them.
+
+A `Block` is one such construct while it runs. It is current in the OpenTelemetry context, together
+with its span, for the code inside it and for nobody else: a generator's body runs in a context of
+its own, so its span is never current in the consumer.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import inspect
+import traceback
+import types
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
+
+from otel_pipeline import clock, lifecycle, semconv
+from otel_pipeline.context import current_scope, with_scope
+from otel_pipeline.diagnostics import warn_once
+from otel_pipeline.semconv import Attr
+from otel_pipeline.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import (
+        AsyncGenerator,
+        Awaitable,
+        Callable,
+        Coroutine,
+        Generator,
+        Iterable,
+        Mapping,
+    )
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Link
+
+    from otel_pipeline.pipeline import Pipeline, Run, Stage
+
+__all__ = ["Block", "Opener", "attribute_value", "log_event", "outcome"]
+
+SCOPE_NAME = "otel_pipeline"
+_MOST_TEXT = 65_536
+_tracer = trace.get_tracer(SCOPE_NAME, __version__)
+
+BlockT = TypeVar("BlockT", bound="Block")
+FunctionT = TypeVar("FunctionT", bound="Callable[..., Any]")
+
+
+def outcome(exception: BaseException | None) -> str:
+    """Return how code ended that was left with `exception`: success, error or cancelled.
+
+    Cancellation, a closed generator, Ctrl-C and `sys.exit(0)` are no errors.
+    """
+    if exception is None:
+        return semconv.Status.SUCCESS
+    if isinstance(exception, SystemExit):
+        return semconv.Status.ERROR if exception.code else semconv.Status.CANCELLED
+    if isinstance(exception, Exception):
+        return semconv.Status.ERROR
+    return semconv.Status.CANCELLED
+
+
+def text_of(value: object) -> str:
+    """Return `str(value)`, cut at 64 Ki characters; a broken `__str__` gives a mark instead."""
+    try:
+        text = str(value)
+    except Exception:  # noqa: BLE001  any user class may fail here
+        return f"<unprintable {type(value).__name__}>"
+    return text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "…[truncated]"
+
+
+def attribute_value(value: object) -> Any:
+    """Return `value` in a form that a span attribute can hold, marking what it cannot."""
+    if isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, (list, tuple)):
+        if value and all(type(item) is type(value[0]) for item in value):
+            return [attribute_value(item) for item in value]
+        return [text_of(item) for item in value]
+    return text_of(value)
+
+
+def log_event(level: str, event: str, **fields: object) -> None:
+    """Log one of the library's own events, where logging is set up; never raises."""
+    import structlog  # noqa: PLC0415  keeps the import of the library light
+
+    if not structlog.is_configured():
+        return
+    from otel_pipeline.logs import get_logger  # noqa: PLC0415
+
+    try:
+        getattr(get_logger(SCOPE_NAME), level)(event, **fields)
+    except Exception as error:  # noqa: BLE001  an application's own processors may fail
+        warn_once(f"log:{event}", "logging %s failed: %s", event, text_of(error))
+
+
+def _fingerprint(exception: BaseException) -> tuple[int, int, int]:
+    """Identify an exception on its way up, without keeping it or its frames alive."""
+    origin = exception.__traceback__
+    while origin is not None and origin.tb_next is not None:
+        origin = origin.tb_next
+    return (id(exception), id(origin), origin.tb_lasti if origin is not None else 0)
+
+
+class Block:
+    """A run, a stage or a batch in progress."""
+
+    __slots__ = (
+        "_context",
+        "_generation",
+        "_outer",
+        "_raised",
+        "_started",
+        "ended",
+        "parent",
+        "pipeline",
+        "run",
+        "span",
+        "stage",
+        "status",
+    )
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.parent: Block | None = None
+        self.run: Run | None = None
+        self.stage: Stage | None = None
+        self.span: Span = INVALID_SPAN
+        self.status: str | None = None
+        self.ended = False
+        self._raised: tuple[int, int, int] | None = None
+
+    # What the scope tells those inside it.
+
+    @property
+    def pipeline_name(self) -> str:
+        """Name of the pipeline."""
+        return self.pipeline.name
+
+    @property
+    def stage_name(self) -> str | None:
+        """Name of the innermost stage, or None outside one."""
+        return self.stage.name if self.stage is not None else None
+
+    @property
+    def run_id(self) -> str | None:
+        """Id of the run, or None outside one."""
+        return self.run.id if self.run is not None else None
+
+    @property
+    def trace_id(self) -> str:
+        """Trace id as 32 hex digits; zeros where nothing is traced."""
+        return trace.format_trace_id(self.span.get_span_context().trace_id)
+
+    def set_attribute(self, key: str, value: object) -> None:
+        """Set an attribute of the span.
+
+        Args:
+            key: Its name, such as `orders.file`.
+            value: A string, number, bool or a list of one of them; anything else is turned to text.
+        """
+        try:
+            self.span.set_attribute(key, _redacted(key, attribute_value(value)))
+        except Exception as error:  # noqa: BLE001  telemetry never reaches user code
+            warn_once("set_attribute", "setting a span attribute failed: %s", text_of(error))
+
+    # What each kind of block defines.
+
+    def yielded_cell(self) -> list[int]:
+        """Return the cell in which a generator inside the block counts its records."""
+        return [0]
+
+    def count_records(self, number: int) -> None:
+        """Count `number` records as a success of the block."""
+
+    def _span_name(self) -> str:
+        raise NotImplementedError
+
+    def _attributes(self) -> dict[str, Any]:
+        attributes: dict[str, Any] = {Attr.PIPELINE_NAME: self.pipeline.name}
+        if self.run is not None:
+            attributes[Attr.RUN_ID] = self.run.id
+        if self.stage is not None:
+            attributes[Attr.STAGE] = self.stage.name
+        return attributes
+
+    def _opened(self) -> None:
+        """Prepare what the block counts into."""
+
+    def _finish(self, exception: BaseException | None, seconds: float, *, first: bool) -> None:
+        """Count, log and set attributes; `first` tells that no inner block saw the exception."""
+
+    # Opening and closing.
+
+    def _join(self, outer: Context) -> None:
+        """Take over pipeline context from the block around."""
+        scope = current_scope(outer)
+        while isinstance(scope, Block) and scope.ended:
+            scope = scope.parent
+        if isinstance(scope, Block):
+            self.parent = scope
+            self.run = scope.run
+            if scope.pipeline is self.pipeline:
+                self.stage = scope.stage
+
+    def open(
+        self,
+        *,
+        links: Iterable[Link] = (),
+        attributes: Mapping[str, object] | None = None,
+        parent: Context | None = None,
+    ) -> None:
+        """Start the span and make the block current.
+
+        Args:
+            links: Links of the span.
+            attributes: More attributes of the span.
+            parent: The context to be a child of, instead of the current one.
+        """
+        self._generation = lifecycle.process_generation()
+        self._outer = outer = otel_context.get_current()
+        self._join(outer)
+        try:
+            self._opened()
+            every = self._attributes()
+            for key, value in (attributes or {}).items():
+                every[key] = _redacted(key, attribute_value(value))
+            above, more_links = self._place(outer, parent)
+            self.span = _tracer.start_span(
+                self._span_name(),
+                context=above,
+                kind=SpanKind.INTERNAL,
+                attributes=every,
+                links=[*links, *more_links],
+                start_time=clock.time_ns(),
+                record_exception=False,
+                set_status_on_exception=False,
+            )
+        except Exception as error:  # noqa: BLE001  a foreign tracer or sampler may fail
+            warn_once("start_span", "starting a span failed: %s", text_of(error))
+        lifecycle.opened(self)
+        self._started = clock.perf_counter()
+        self._context = self._inside(outer)
+        otel_context.attach(self._context)
+
+    def _inside(self, outer: Context) -> Context:
+        """Return the context of the code inside the block."""
+        return with_scope(self, trace.set_span_in_context(self.span, outer))
+
+    def _place(self, outer: Context, parent: Context | None) -> tuple[Context, list[Link]]:
+        """Return the context whose span is the parent, and links that come with it."""
+        if parent is not None:
+            return parent, []
+        run = self.run
+        if run is not None and run.is_stream and self.parent is run:
+            link = run.link()
+            links = [link] if link else []
+            # A sender's span that was attached inside the run is the parent all the same.
+            if trace.get_current_span(outer) is not trace.get_current_span(run._outer):  # noqa: SLF001
+                return outer, links
+            return trace.set_span_in_context(INVALID_SPAN, outer), links
+        hooks = lifecycle.hooks()
+        if (
+            hooks is not None
+            and hooks.parent is not None
+            and not trace.get_current_span(outer).get_span_context().is_valid
+        ):
+            return hooks.parent, []
+        return outer, []
+
+    def close(self, exception: BaseException | None = None, seconds: float | None = None) -> None:
+        """End the span, count, log, and make the block around current again.
+
+        Args:
+            exception: What the code was left with.
+            seconds: Time spent inside, if that is not the wall time.
+        """
+        if self._generation != lifecycle.process_generation():
+            # A forked child leaves its parent's block: it is the parent's to end.
+            self._leave()
+            return
+        if self._claim():
+            if seconds is None:
+                seconds = clock.perf_counter() - self._started
+            self._end(exception, seconds)
+        self._leave()
+
+    def end_early(self) -> None:
+        """End the block from outside, as the program is about to end."""
+        if self._claim():
+            self._end(GeneratorExit(), clock.perf_counter() - self._started)
+
+    def _claim(self) -> bool:
+        """Tell whether the caller is the one that ends this block."""
+        return lifecycle.closed(self)
+
+    def _end(self, exception: BaseException | None, seconds: float) -> None:
+        self.ended = True
+        self.status = outcome(exception)
+        first = True
+        try:
+            if exception is not None:
+                fingerprint = _fingerprint(exception)
+                first = self._raised != fingerprint
+                if self.parent is not None:
+                    self.parent._raised = fingerprint  # noqa: SLF001  same class
+            self._finish(exception, seconds, first=first)
+            if self.status == semconv.Status.ERROR and exception is not None:
+                self._set_error(exception, first=first)
+            self.span.set_attribute(Attr.STATUS, self.status)
+        except Exception as error:  # noqa: BLE001  telemetry never reaches user code
+            warn_once("end_span", "ending %r failed: %s", self._span_name(), text_of(error))
+        try:
+            self.span.end(clock.time_ns())
+        except Exception as error:  # noqa: BLE001  a foreign span processor may fail
+            warn_once("span.end", "ending a span failed: %s", text_of(error))
+
+    def _set_error(self, exception: BaseException, *, first: bool) -> None:
+        kind = type(exception)
+        message = _redacted("exception.message", text_of(exception))
+        self.span.set_status(Status(StatusCode.ERROR, f"{kind.__name__}: {message}"))
+        if first:
+            stack = "".join(traceback.format_exception(exception))
+            module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+            self.span.add_event(
+                "exception",
+                {
+                    "exception.type": f"{module}{kind.__qualname__}",
+                    "exception.message": message,
+                    "exception.stacktrace": _redacted("exception.stacktrace", stack[-_MOST_TEXT:]),
+                },
+                clock.time_ns(),
+            )
+
+    def _leave(self) -> None:
+        """Make the innermost open block around this one current, if this one is.
+
+        Without tokens: a block that is left in another task or after an interleaved one must
+        neither fail nor bring an ended span back.
+        """
+        if current_scope() is not self:
+            return
+        outer = self._outer
+        while isinstance(scope := current_scope(outer), Block) and scope.ended:
+            outer = scope._outer  # noqa: SLF001  same class
+        otel_context.attach(outer)
+
+
+def _redacted(key: str, value: Any) -> Any:
+    """Mask secrets where the exporter is not ours to do it."""
+    hooks = lifecycle.hooks()
+    if hooks is None or hooks.redact is None:
+        return value
+    return hooks.redact(key, value)
+
+
+class Opener(Generic[BlockT]):
+    """Opens a block: a context manager (`with`, `async with`) and a decorator in one."""
+
+    def __init__(
+        self,
+        make: Callable[[Callable[..., Any] | None], BlockT],
+        *,
+        count: Callable[[Any], int] | None = None,
+    ) -> None:
+        self._make = make
+        self._count = count
+        self._entered: list[BlockT] = []
+
+    def __enter__(self) -> BlockT:
+        block = self._make(None)
+        self._entered.append(block)
+        return block
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exception: BaseException | None,
+        stack: types.TracebackType | None,
+    ) -> None:
+        # One opener may be entered several times at once: the current block says which this is.
+        current = current_scope()
+        block = next((b for b in self._entered if b is current), None) or self._entered[-1]
+        self._entered.remove(block)
+        block.close(exception)
+
+    async def __aenter__(self) -> BlockT:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exception: BaseException | None,
+        stack: types.TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, exception, stack)
+
+    def __call__(self, function: FunctionT) -> FunctionT:
+        """Wrap each call of `function` (sync, async, generator, async generator) in a block."""
+        if isinstance(function, (staticmethod, classmethod)):
+            return type(function)(self(function.__func__))  # type: ignore[return-value]
+        if inspect.isasyncgenfunction(function):
+            wrapper = _drive_async(self._make, function, self._count)
+        elif inspect.isgeneratorfunction(function):
+            wrapper = _drive(self._make, function, self._count)
+        elif inspect.iscoroutinefunction(function):
+            wrapper = self._wrap_coroutine(function)
+        else:
+            wrapper = self._wrap_function(function)
+        return cast("FunctionT", functools.wraps(function)(wrapper))
+
+    def _wrap_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            block = self._make(function)
+            try:
+                result = function(*args, **kwargs)
+            except BaseException as error:
+                block.close(error)
+                raise
+            self._count_result(block, result)
+            block.close()
+            return result
+
+        return call
+
+    def _wrap_coroutine(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            block = self._make(function)
+            try:
+                result = await function(*args, **kwargs)
+            except BaseException as error:
+                block.close(error)
+                raise
+            self._count_result(block, result)
+            block.close()
+            return result
+
+        return call
+
+    def _count_result(self, block: BlockT, result: object) -> None:
+        if self._count is not None:
+            block.count_records(_safe_count(self._count, result))
+
+
+def _safe_count(count: Callable[[Any], int], value: object) -> int:
+    """Return how many records `value` is; a `count` that fails counts none, and is said once."""
+    try:
+        number = int(count(value))
+    except Exception as error:  # noqa: BLE001  user code that only serves telemetry
+        warn_once(
+            f"count:{getattr(count, '__qualname__', count)}",
+            "count=%s failed on a %s: %s; no records are counted for it",
+            getattr(count, "__qualname__", count),
+            type(value).__name__,
+            text_of(error),
+        )
+        return 0
+    return max(number, 0)
+
+
+def _drive(
+    make: Callable[[Callable[..., Any] | None], Block],
+    function: Callable[..., Generator[Any, Any, Any]],
+    count: Callable[[Any], int] | None,
+) -> Callable[..., Generator[Any, Any, Any]]:
+    """Run a generator's steps inside a block that opens at the first and closes at the last.
+
+    The steps run in a context of their own, taken from the consumer at the first step. The block's
+    time is the time spent inside the steps.
+    """
+    now = clock.perf_counter
+
+    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        run = contextvars.copy_context().run
+        block = run(make, function)
+        cell = block.yielded_cell()
+        seconds = 0.0
+        since: float | None = now()
+        try:
+            generator = run(function, *args, **kwargs)
+            item = run(next, generator)
+            while True:
+                seconds += now() - since
+                since = None
+                cell[0] += 1 if count is None else _safe_count(count, item)
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    since = now()
+                    run(generator.close)
+                    raise
+                except BaseException as error:  # noqa: BLE001  what the consumer throws is the generator's
+                    since = now()
+                    item = run(generator.throw, error)
+                else:
+                    since = now()
+                    item = run(generator.send, sent)
+        except StopIteration as stop:
+            run(block.close, None, _plus(seconds, since))
+            return stop.value
+        except BaseException as error:
+            run(block.close, error, _plus(seconds, since))
+            _mark_consumer(error)
+            raise
+
+    return call
+
+
+def _drive_async(
+    make: Callable[[Callable[..., Any] | None], Block],
+    function: Callable[..., AsyncGenerator[Any, Any]],
+    count: Callable[[Any], int] | None,
+) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """Do for an async generator what `_drive` does; time spent waiting inside a step counts."""
+    now = clock.perf_counter
+
+    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        context = contextvars.copy_context()
+        block = context.run(make, function)
+        cell = block.yielded_cell()
+        seconds = 0.0
+        since: float | None = now()
+        try:
+            generator = context.run(function, *args, **kwargs)
+            item = await _await_in(context, generator.__anext__())
+            while True:
+                seconds += now() - since
+                since = None
+                cell[0] += 1 if count is None else _safe_count(count, item)
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    since = now()
+                    await _await_in(context, generator.aclose())
+                    raise
+                except BaseException as error:  # noqa: BLE001  what the consumer throws is the generator's
+                    since = now()
+                    item = await _await_in(context, generator.athrow(error))
+                else:
+                    since = now()
+                    item = await _await_in(context, generator.asend(sent))
+        except StopAsyncIteration:
+            context.run(block.close, None, _plus(seconds, since))
+        except BaseException as error:
+            context.run(block.close, error, _plus(seconds, since))
+            _mark_consumer(error)
+            raise
+
+    return call
+
+
+def _plus(seconds: float, since: float | None) -> float:
+    """Return the time inside steps, with the step that has just ended one way or another."""
+    return seconds if since is None else seconds + clock.perf_counter() - since
+
+
+@types.coroutine
+def _await_in(
+    context: contextvars.Context, awaitable: Awaitable[Any] | Coroutine[Any, Any, Any]
+) -> Generator[Any, Any, Any]:
+    """Await inside `context`: each resumption of the awaitable runs there."""
+    steps = awaitable.__await__()
+    resume: Callable[[], Any] = functools.partial(next, steps)
+    while True:
+        try:
+            waiting_for = context.run(resume)
+        except StopIteration as stop:
+            return stop.value
+        try:
+            sent = yield waiting_for
+        except BaseException as error:  # noqa: BLE001  cancellation goes to whatever is awaited
+            resume = functools.partial(steps.throw, error)  # type: ignore[attr-defined]
+        else:
+            resume = functools.partial(steps.send, sent)  # type: ignore[attr-defined]
+
+
+def _mark_consumer(exception: BaseException) -> None:
+    """Tell the block that consumes a generator that the exception has been reported."""
+    consumer = current_scope()
+    if isinstance(consumer, Block):
+        consumer._raised = _fingerprint(exception)  # noqa: SLF001  same module

@@ -1,0 +1,151 @@
+"""Make the reference pages from the code each time that the documentation is built.
+
+MkDocs calls `on_files`. Nothing is written into `docs/`, so no copy can go stale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otel_pipeline import semconv
+from otel_pipeline.cli import COMMANDS, main
+from otel_pipeline.config import OPTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+
+    from otel_pipeline.config import Option
+    from otel_pipeline.semconv import MetricSpec
+
+ROOT = Path(__file__).parents[1]
+
+#: Modules whose names users import, in reading order.
+API_MODULES = (
+    "otel_pipeline",
+    "otel_pipeline.propagation",
+    "otel_pipeline.logs",
+    "otel_pipeline.redaction",
+    "otel_pipeline.testing",
+    "otel_pipeline.semconv",
+    "otel_pipeline.errors",
+)
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [list(heads)]
+    lines.append(["---"] * len(lines[0]))
+    lines.extend(list(row) for row in rows)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _code(text: object) -> str:
+    return f"`{text}`"
+
+
+def _seconds(bounds: Iterable[float]) -> str:
+    return ", ".join(f"{bound:g}" for bound in bounds)
+
+
+def _metric_row(spec: MetricSpec) -> tuple[str, str, str, str]:
+    limits = dict(spec.label_limits)
+    labels = ", ".join(
+        _code(label) + (f" (at most {limits[label]} values)" if label in limits else "")
+        for label in spec.labels
+    )
+    return _code(spec.name), spec.kind, labels or "none", _cell(spec.doc)
+
+
+def metrics_page() -> str:
+    """Return the page of every metric that the library makes."""
+    histograms = [spec for spec in semconv.ALL_METRICS if spec.bounds]
+    return "\n".join(
+        [
+            "# Metrics\n",
+            "Every metric that the library makes itself, as a Prometheus scrape shows it.",
+            "A counter or gauge of yours that is declared with one of these names, the same kind",
+            "and the same labels *is* that metric.\n",
+            _table(("metric", "type", "labels", "meaning"), map(_metric_row, semconv.ALL_METRICS)),
+            "## Buckets of the histograms\n",
+            _table(
+                ("metric", "upper bounds in seconds, then `+Inf`"),
+                ((_code(spec.name), _seconds(spec.bounds)) for spec in histograms),
+            ),
+        ]
+    )
+
+
+def _option_row(option: Option) -> tuple[str, str, str]:
+    unit = option.unit if option.default.isdecimal() else ""
+    default = _code(f"{option.default} {unit}".rstrip()) if option.default else "none"
+    allowed = ", ".join(map(_code, option.allowed))
+    meaning = _cell(option.doc) + (f" One of {allowed}." if allowed else "")
+    return _code(option.variable), default, meaning
+
+
+def configuration_page() -> str:
+    """Return the page of every variable of the environment, by topic."""
+    lines = [
+        "# Configuration\n",
+        "An argument of `configure()` comes before its variable, a variable before its default.",
+        "A variable that is set to nothing counts as not set. `otel-pipeline env` shows what each",
+        "one is on your machine, and where that comes from.\n",
+    ]
+    for topic in dict.fromkeys(option.topic for option in OPTIONS):
+        rows = [_option_row(option) for option in OPTIONS if option.topic == topic]
+        lines += [f"## {topic}\n", _table(("variable", "default", "meaning"), rows)]
+    return "\n".join(lines)
+
+
+def _help(*command: str) -> str:
+    """Return what `otel-pipeline COMMAND --help` prints on a terminal of 80 columns."""
+    os.environ["COLUMNS"] = "80"
+    with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.suppress(SystemExit):
+        main([*command, "--help"])
+    return f"```text\n{output.getvalue()}```\n"
+
+
+def command_page() -> str:
+    """Return the page of the command line: the help of each command."""
+    lines = ["# Command line\n", "`python -m otel_pipeline` is the same command.\n", _help()]
+    for name in COMMANDS:
+        lines += [f"## otel-pipeline {name}\n", _help(name)]
+    return "\n".join(lines)
+
+
+def api_page() -> str:
+    """Return the page of the public Python API, for mkdocstrings to fill in."""
+    return "\n".join(["# Python API\n", *(f"::: {module}\n" for module in API_MODULES)])
+
+
+def _root_page(name: str) -> Callable[[], str]:
+    return lambda: (ROOT / name).read_text(encoding="utf-8")
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "changelog.md": _root_page("CHANGELOG.md"),
+    "contributing.md": _root_page("CONTRIBUTING.md"),
+    "reference/api.md": api_page,
+    "reference/command.md": command_page,
+    "reference/configuration.md": configuration_page,
+    "reference/metrics.md": metrics_page,
+}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are made from the code and from the files at the root."""
+    from mkdocs.structure.files import File
+
+    for path, page in PAGES.items():
+        files.append(File.generated(config, path, content=page()))
+    return files
