@@ -47,7 +47,7 @@ def perf_counter() -> float:
 
 def install(clock: Clock) -> Callable[[], None]:
     """Let the library read `clock` and return the undo."""
-    global _current  # noqa: PLW0603  one time per process
+    global _current
     previous, _current = _current, clock
 
     def undo() -> None:

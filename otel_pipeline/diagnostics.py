@@ -27,7 +27,7 @@ class _CurrentStderr(logging.StreamHandler):  # type: ignore[type-arg]
         logging.Handler.__init__(self)
 
     @property
-    def stream(self) -> object:  # type: ignore[override]
+    def stream(self) -> object:
         return sys.stderr
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802

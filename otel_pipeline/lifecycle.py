@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
-__all__ = ["Hooks", "Openable", "SignalGuard", "close_all", "hooks", "install", "process_generation"]
+__all__ = [
+    "Hooks",
+    "Openable",
+    "SignalGuard",
+    "close_all",
+    "hooks",
+    "install",
+    "process_generation",
+]
 
 
 class Openable(Protocol):
@@ -34,7 +42,7 @@ class Hooks:
     """What the running telemetry offers to runs.
 
     Attributes:
-        flush: Flushes all signals within so many seconds; returns at once while the collector is away.
+        flush: Flushes all signals within so many seconds; at once while the collector is away.
         finish: Ends telemetry within the shutdown timeout.
         shutdown_timeout: Seconds that the end of the program may take.
         signals: Whether runs may end cleanly on SIGTERM.
@@ -62,7 +70,7 @@ def hooks() -> Hooks | None:
 
 def install(new: Hooks | None) -> Callable[[], None]:
     """Make `new` the hooks of the process and return the undo."""
-    global _hooks  # noqa: PLW0603  one telemetry per process, by design
+    global _hooks
     previous, _hooks = _hooks, new
 
     def undo() -> None:

@@ -6,7 +6,7 @@ that the three signals agree. What counts where is a contract; see the reference
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import inspect
 import threading
 import time
@@ -14,7 +14,6 @@ import uuid
 import weakref
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from opentelemetry import context as otel_context
 from opentelemetry import metrics as otel_metrics
 from opentelemetry import trace
 
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
         Mapping,
     )
     from types import TracebackType
+    from typing import Self
 
     from opentelemetry.context import Context
     from opentelemetry.metrics import Meter
@@ -153,7 +153,7 @@ class Stage(Block):
         self.name = name
         self._counts = dict.fromkeys(semconv.STAGE_RECORD_STATUSES, 0)
         self._lock = threading.Lock()
-        self._cell: list[int] | None = None
+        self._cell: list[float] | None = None
 
     def records(self, n: int = 1) -> None:
         """Count `n` records as a success of the stage.
@@ -197,7 +197,7 @@ class Stage(Block):
         """Count `number` records as a success of the stage."""
         self._count(Status.SUCCESS, number)
 
-    def yielded_cell(self) -> list[int]:
+    def yielded_cell(self) -> list[float]:
         """Return the cell in which a generator inside the stage counts its records."""
         if self._cell is None:
             self._cell = [0]
@@ -227,7 +227,7 @@ class Stage(Block):
 
     def _finish(self, exception: BaseException | None, seconds: float, *, first: bool) -> None:
         if self._cell is not None:
-            self._counts[Status.SUCCESS] += self._cell[0]
+            self._counts[Status.SUCCESS] += int(self._cell[0])
             self._series.records[Status.SUCCESS].fold_cell(self._cell)
         status = self.status or Status.SUCCESS
         self._series.duration[status].observe(seconds)
@@ -321,12 +321,14 @@ class Run(Block):
         self.stage = None
         for status in semconv.RUN_STATUSES:
             _RUNS.labels(self.pipeline.name, status)
+            _RUN_DURATION.labels(self.pipeline.name, status)
 
     def _inside(self, outer: Context) -> Context:
         if not self.is_stream:
             return super()._inside(outer)
-        # The span of a run without end says that it started; it is never current.
+        # The span of a run without end says that it started; it is never current, only linked to.
         self.span.end(clock.time_ns())
+        self.span = trace.NonRecordingSpan(self.span.get_span_context())
         return with_scope(self, outer)
 
     def open(
@@ -397,8 +399,8 @@ class Batch(Block):
     __slots__ = (
         "_batch",
         "_cell",
-        "_counts",
         "_counters",
+        "_counts",
         "_iterator",
         "_link_each",
         "_links",
@@ -416,14 +418,14 @@ class Batch(Block):
         self._links = links
         self._link_each: Callable[[Any], object] | None = None
         self._counts = dict.fromkeys(semconv.RECORD_STATUSES, 0)
-        self._cell = [0]
+        self._cell: list[float] = [0]
         self._iterator: Generator[Any, None, None] | _AsyncRecords | None = None
         self._passed = False
         self._replaced = False
         self._said: int | None = None
         self._lock = threading.Lock()
 
-    def __enter__(self) -> Batch:
+    def __enter__(self) -> Self:
         self.open(links=self._open_links())
         return self
 
@@ -435,7 +437,7 @@ class Batch(Block):
     ) -> None:
         self.close(exception)
 
-    async def __aenter__(self) -> Batch:
+    async def __aenter__(self) -> Self:
         return self.__enter__()
 
     async def __aexit__(
@@ -599,7 +601,7 @@ class Batch(Block):
                     )
                 size = told
             self._count(Status.ERROR if status == Status.ERROR else success, max(size - told, 0))
-        self._counts[success] += self._cell[0]
+        self._counts[success] += int(self._cell[0])
         for counter in self._counters[success]:
             counter.fold_cell(self._cell)
 
@@ -834,7 +836,7 @@ class Pipeline:
         name: str,
         *,
         mode: Literal["batch", "stream"] = "batch",
-        expected_interval: float | str | datetime.timedelta | None = None,
+        expected_interval: float | str | dt.timedelta | None = None,
     ) -> None:
         _check_name("a pipeline", name)
         if mode not in {"batch", "stream"}:
@@ -923,7 +925,7 @@ class Pipeline:
         count: Callable[[Any], int] | None = None,
         attributes: Mapping[str, object] | None = None,
     ) -> Any:
-        """Open a stage: `@pipeline.stage`, `@pipeline.stage("name")` or `with pipeline.stage("name")`.
+        """Open a stage: `@pipeline.stage`, `@pipeline.stage("x")`, or `with pipeline.stage("x")`.
 
         Args:
             name: The stage's name; a decorated function's own by default.
@@ -1020,7 +1022,7 @@ class Pipeline:
             raise ValueError(message)
         return Queue(self.name, name)
 
-    def lag(self, timestamp: float | datetime.datetime) -> None:
+    def lag(self, timestamp: float | dt.datetime) -> None:
         """Say when the event that was just handled had happened.
 
         Args:
@@ -1029,9 +1031,9 @@ class Pipeline:
         Metrics:
             `pipeline_event_lag_seconds`: now less `timestamp`.
         """
-        if isinstance(timestamp, datetime.datetime):
+        if isinstance(timestamp, dt.datetime):
             if timestamp.tzinfo is None:
-                timestamp = timestamp.replace(tzinfo=datetime.UTC)
+                timestamp = timestamp.replace(tzinfo=dt.UTC)
             timestamp = timestamp.timestamp()
         _EVENT_LAG.labels(self.name).set(clock.now() - timestamp)
 

@@ -48,7 +48,9 @@ class _CarrierGetter(Getter[Mapping[str, Any]]):
         for name in (key, key.lower(), key.upper(), key.upper().replace("-", "_"), key.title()):
             value = carrier.get(name)
             if value is not None:
-                return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)]
+                return [
+                    value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+                ]
         return None
 
     def keys(self, carrier: Mapping[str, Any]) -> list[str]:
@@ -149,7 +151,8 @@ def extract(carrier: Carrier) -> Context:
     Example:
         >>> from otel_pipeline.propagation import extract
         >>> from opentelemetry import trace
-        >>> parent = extract({"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
+        >>> headers = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+        >>> parent = extract(headers)
         >>> trace.format_span_id(trace.get_current_span(parent).get_span_context().span_id)
         'b7ad6b7169203331'
     """
@@ -177,7 +180,8 @@ def attached(carrier: Carrier) -> Iterator[Context]:
 
     Example:
         >>> from otel_pipeline.propagation import attached
-        >>> with attached({"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}):
+        >>> headers = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+        >>> with attached(headers):
         ...     pass  # stages here belong to the sender's trace
     """
     context = _extract(carrier, otel_context.get_current())
@@ -237,7 +241,7 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
         [1, 2]
     """
 
-    def submit(  # type: ignore[override]  # the same signature, with its types spelled out
+    def submit(
         self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> concurrent.futures.Future[T]:
         """Submit a call that continues the current trace; see the base class."""

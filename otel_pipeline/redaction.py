@@ -55,7 +55,8 @@ class Rule:
     Attributes:
         name: What the mark says.
         pattern: Finds a secret. Its group `secret` is what is replaced, or the whole match where
-            there is no such group. It must need time in proportion to the text.
+            there is no such group. It must need time in proportion to the text, so with a `check`
+            the length of a match must be bounded.
         needles: Lower-case strings of which a text must hold one (case ignored) to be worth a
             scan. Without needles every text is scanned.
         check: Says whether what `pattern` found is a secret; default: always.
@@ -69,6 +70,10 @@ class Rule:
     pattern: re.Pattern[str]
     needles: tuple[str, ...] = ()
     check: Callable[[str], bool] | None = None
+
+    def needs(self, lowered: str) -> bool:
+        """Say whether a text, given in lower case, is worth a scan."""
+        return not self.needles or _holds_any(lowered, self.needles)
 
     def apply(self, text: str) -> str:
         """Return `text` with what this rule finds replaced by its mark."""
@@ -84,6 +89,13 @@ class Rule:
                 at = max(match.end(), match.start() + 1)
             else:
                 at = match.start() + 1
+
+
+def _holds_any(text: str, needles: tuple[str, ...]) -> bool:
+    for needle in needles:  # noqa: SIM110 - a loop, as a generator would take twice the time
+        if needle in text:
+            return True
+    return False
 
 
 def _replaced(text: str, found: Iterable[_Found]) -> str:
@@ -180,7 +192,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "url",
         re.compile(r"://[^\s/?#@:\[\]\"'<>]*+:(?P<secret>[^\s/?#\"'<>]+)@"),
-        ("://",),
+        ("@",),
     ),
     # One with slashes in it; what begins as a port does is none.
     Rule(
@@ -188,13 +200,13 @@ RULES: Final[tuple[Rule, ...]] = (
         re.compile(
             r"://[^\s/?#@:\[\]\"'<>]*+:(?![0-9]{1,5}[/?#])(?P<secret>(?:(?!://)[^\s\"'<>@])++)@"
         ),
-        ("://",),
+        ("@",),
     ),
     # A token in place of the user.
     Rule(
         "url",
         re.compile(r"://(?:(?<=http://)|(?<=https://))(?P<secret>[\w.~%+=-]{16,}+)@"),
-        ("://",),
+        ("@",),
     ),
     Rule(
         "signature",
@@ -241,15 +253,15 @@ RULES: Final[tuple[Rule, ...]] = (
     _token("google", "AIza", "[A-Za-z0-9_-]{30,}"),
     _token("google", r"ya29\.", "[A-Za-z0-9_-]{20,}", "ya29."),
     _token("anthropic", "sk-ant-", "[A-Za-z0-9_-]{16,}"),
-    _token("openai", "sk-", "[A-Za-z0-9_-]{20,}", check=_is_random),
+    _token("openai", "sk-", "[A-Za-z0-9_-]{20,256}", check=_is_random),
     _token("npm", "npm_", "[A-Za-z0-9]{30,}"),
-    _token("pypi", "pypi-", "[A-Za-z0-9_-]{32,}", check=_is_random),
+    _token("pypi", "pypi-", "A[A-Za-z0-9_-]{32,}"),
     _token("huggingface", "hf_", "[A-Za-z0-9]{30,}"),
     Rule(
         "card",
         re.compile(
-            r"[2-6](?<!\w.)(?<![0-9][.-].)(?:[0-9]{11,18}"
-            r"|[0-9]{3}(?P<gap>[ -])(?:[0-9]{4}(?P=gap)[0-9]{4}(?P=gap)[0-9]{1,4}"
+            r"[2-6][0-9]{3}(?<!\w....)(?<![0-9][.-]....)(?:[0-9]{8,15}"
+            r"|(?P<gap>[ -])(?:[0-9]{4}(?P=gap)[0-9]{4}(?P=gap)[0-9]{1,4}"
             r"(?:(?P=gap)[0-9]{3})?|[0-9]{6}(?P=gap)[0-9]{4,5}))(?!\w)(?![.-][0-9])"
         ),
         check=_is_card,
@@ -369,6 +381,11 @@ _NO_SECRET: Final = re.compile("none|null|nil|true|false", re.IGNORECASE)
 _ALLOWED: Final = _KeyRule("allowed")
 
 
+#: How many short texts are remembered, and how long they may be.
+_MOST_KNOWN: Final = 2048
+_SHORT: Final = 256
+
+
 class _Keys:
     """Says which keys are those of secrets, and finds `key=value` in a text."""
 
@@ -384,21 +401,32 @@ class _Keys:
         self._endings = {
             ending: name for ending, name in _ENDINGS.items() if _words(name) not in allowed
         }
+        self._known: dict[str, _KeyRule | None] = {}
         self.needles = (*_KEY_NEEDLES, *(max(words, key=len) for words in self._asked))
 
     def rule(self, key: str) -> _KeyRule | None:
         """Return why the value of `key` is a secret, or None if it is not."""
-        words = _words(key)
+        try:
+            return self._known[key]
+        except KeyError:
+            rule = self._rule_of_words(_words(key))
+        if len(key) <= _SHORT:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = rule
+        return rule
+
+    def _rule_of_words(self, words: _Words) -> _KeyRule | None:
         if words in self._allowed:
             return _ALLOWED
         for start in range(len(words)):
             for end in range(start + 1, min(start + 5, len(words) + 1)):
-                rule = self._rule_of_words(words, start, end)
+                rule = self._rule_of_phrase(words, start, end)
                 if rule is not None:
                     return rule
         return None
 
-    def _rule_of_words(self, words: _Words, start: int, end: int) -> _KeyRule | None:
+    def _rule_of_phrase(self, words: _Words, start: int, end: int) -> _KeyRule | None:
         phrase = words[start:end]
         if phrase in self._asked:
             return _KeyRule(self._asked[phrase], asked=True)
@@ -414,9 +442,6 @@ class _Keys:
 
     def pairs(self, text: str) -> Iterator[_Found]:
         """Find the values of `key=value`, `key: value`, `--key value` whose key is a secret's."""
-        lowered = text.lower()
-        if not any(needle in lowered for needle in self.needles):
-            return
         at = 0
         while (pair := _PAIR.search(text, at)) is not None:
             at = pair.end()
@@ -526,20 +551,28 @@ _PROSE: Final = re.compile(
 
 _ATOMS: Final = frozenset({int, float, bool, type(None)})
 _MOST_DEPTH: Final = 32
-_MOST_PASSES: Final = 8
-_MOST_KNOWN: Final = 2048
-_SHORT: Final = 256
+_MOST_PASSES: Final = 4
+#: A longer text that may hold a secret is cut, so that no text holds the program up for long.
+_MOST_TEXT: Final = 1 << 19
 
 #: Containers met so far by id, each with what it became.
 _Seen = dict[int, tuple[object, object]]
 
 
-def _remember(known: set[Any], text: str) -> None:
-    """Add a text to a set of bounded size."""
-    if len(text) <= _SHORT:
-        if len(known) >= _MOST_KNOWN:
-            known.clear()
-        known.add(text)
+def _remember(known: set[str], texts: list[str]) -> None:
+    """Add texts to a set of bounded size."""
+    if len(known) >= _MOST_KNOWN:
+        known.clear()
+    known.update(texts)
+
+
+def _cut(text: str) -> str:
+    """Return `text` without what is beyond the longest that is looked at, cut between words."""
+    if len(text) <= _MOST_TEXT:
+        return text
+    start = _MOST_TEXT - _SHORT
+    end = max(text.rfind(space, start, _MOST_TEXT) for space in (" ", "\n", "\t"))
+    return text[: end if end > 0 else start] + mark("size")
 
 
 def _is_mark(value: object) -> bool:
@@ -611,7 +644,7 @@ class Redactor:
         needles = {needle for rule in self._rules for needle in rule.needles}
         self._hint = re.compile("|".join(map(re.escape, sorted(needles | {*self._keys.needles}))))
         self._clean: set[str] = set()
-        self._harmless: set[object] = set()
+        self._harmless: set[str] = set()
 
     def text(self, text: str) -> str:
         """Replace the secrets inside a text.
@@ -627,9 +660,13 @@ class Redactor:
         """
         try:
             plain = text if type(text) is str else str.__str__(text)
-            if self._holds_nothing(plain):
+            if plain in self._clean:
                 return text
-            changed = self._settled(plain)
+            if not self._may_hold(plain):
+                if len(plain) <= _SHORT:
+                    _remember(self._clean, [plain])
+                return text
+            changed = self._settled(_cut(plain))
         except Exception:  # noqa: BLE001 - a rule of the user's may fail; its text must not leak
             return mark("error")
         return text if changed == plain else changed
@@ -687,36 +724,42 @@ class Redactor:
                     unknown.append(value)
             elif kind not in _ATOMS:
                 return False
-        return all(map(self._holds_nothing, unknown))
+        if unknown:
+            joined = "\n".join(unknown)
+            if self._may_hold(joined):
+                return False
+            if len(joined) <= _SHORT:
+                _remember(clean, unknown)
+        return True
 
     def _is_harmless(self, key: object) -> bool:
         """Say whether a key is neither a secret's, nor allowed, nor holds a secret itself."""
         if type(key) is not str:
             return type(key) in _ATOMS
-        if self._keys.rule(key) is not None or not self._holds_nothing(key):
+        if self._keys.rule(key) is not None or self._may_hold(key):
             return False
-        _remember(self._harmless, key)
+        if len(key) <= _SHORT:
+            _remember(self._harmless, [key])
         return True
 
-    def _holds_nothing(self, text: str) -> bool:
-        """Say whether a cheap look at `text` shows that no rule can find anything."""
-        if text in self._clean:
+    def _may_hold(self, text: str) -> bool:
+        """Say, after a cheap look, whether a text may hold a secret."""
+        if self._hint.search(text.lower()) is not None:
             return True
-        if self._hint.search(text.lower()) or any(
-            rule.pattern.search(text) for rule in self._unhinted
-        ):
-            return False
-        _remember(self._clean, text)
-        return True
+        for rule in self._unhinted:  # noqa: SIM110 - as in _holds_any
+            if rule.pattern.search(text) is not None:
+                return True
+        return False
 
     def _settled(self, text: str) -> str:
         """Apply every rule until nothing changes: a mark may uncover what stands beside it."""
         for _ in range(_MOST_PASSES):
-            before = text
+            before, lowered = text, text.lower()
             for rule in self._rules:
-                if not rule.needles or any(map(text.lower().__contains__, rule.needles)):
+                if rule.needs(lowered):
                     text = rule.apply(text)
-            text = _replaced(text, self._keys.pairs(text))
+            if _holds_any(lowered, self._keys.needles):
+                text = _replaced(text, self._keys.pairs(text))
             if text == before:
                 break
         return text

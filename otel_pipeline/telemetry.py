@@ -14,6 +14,7 @@ from otel_pipeline.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
+    from typing import Self
 
     from otel_pipeline.config import Config
     from otel_pipeline.sdk.runtime import Runtime
@@ -52,9 +53,11 @@ class Telemetry:
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else "running"
-        return f"<Telemetry of {self.config.service_name!r}: {state}, metrics at {self.metrics_url}>"
+        return (
+            f"<Telemetry of {self.config.service_name!r}: {state}, metrics at {self.metrics_url}>"
+        )
 
-    def __enter__(self) -> Telemetry:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -81,8 +84,7 @@ class Telemetry:
 
         Example:
             >>> from otel_pipeline import configure
-            >>> with configure("docs-flush", environ={"OTEL_TRACES_EXPORTER": "none",
-            ...         "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}) as telemetry:
+            >>> with configure("docs-flush", prometheus_port=0) as telemetry:
             ...     telemetry.flush(timeout=1)
             True
         """
@@ -122,15 +124,14 @@ class Telemetry:
 
         Example:
             >>> from otel_pipeline import configure
-            >>> with configure("docs-report", environ={"OTEL_TRACES_EXPORTER": "none",
-            ...         "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}) as telemetry:
+            >>> with configure("docs-report", prometheus_port=0) as telemetry:
             ...     telemetry.report()["traces"]["state"]
-            'off'
+            'owned'
         """
         return self._runtime.report()
 
 
-def configure(  # noqa: PLR0913  one place for all that an entry point may say
+def configure(
     service_name: str | None = None,
     *,
     environment: str | None = None,
@@ -201,13 +202,12 @@ def current_telemetry() -> Telemetry | None:
 
 def _conflict(running: Telemetry, config: Config, *, signals: bool) -> str:
     differences = [
-        f"{name}: {getattr(running.config, name)!r} is running, {getattr(config, name)!r} was asked for"
-        for name in config.__dataclass_fields__
-        if config.__dataclass_fields__[name].compare
-        and getattr(running.config, name) != getattr(config, name)
+        f"{name}: {running.config.settings[name].value!r} runs, {asked.value!r} was asked for"
+        for name, asked in config.settings.items()
+        if running.config.settings[name].value != asked.value
     ]
     if running._signals != signals:  # noqa: SLF001  same module
-        differences.append(f"signals: {running._signals!r} is running, {signals!r} was asked for")  # noqa: SLF001
+        differences.append(f"signals: {running._signals!r} runs, {signals!r} was asked for")  # noqa: SLF001
     listed = "\n  ".join(differences)
     return (
         f"telemetry is already configured, otherwise:\n  {listed}\n"

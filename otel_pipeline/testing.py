@@ -7,7 +7,7 @@ only the ends are lists.
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import io
 import json
 import threading
@@ -51,23 +51,19 @@ class ManualClock:
         '2026-01-01T00:00:01.500000+00:00'
     """
 
-    def __init__(
-        self, start: datetime.datetime = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    ) -> None:
+    def __init__(self, start: dt.datetime = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)) -> None:
         if start.tzinfo is None:
-            start = start.replace(tzinfo=datetime.UTC)
-        since = start - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-        self._ns = (since // datetime.timedelta(microseconds=1)) * 1000
+            start = start.replace(tzinfo=dt.UTC)
+        since = start - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+        self._ns = (since // dt.timedelta(microseconds=1)) * 1000
 
     def advance(self, seconds: float) -> None:
         """Go on by so many seconds."""
         self._ns += round(seconds * 1_000_000_000)
 
-    def now(self) -> datetime.datetime:
+    def now(self) -> dt.datetime:
         """Return the time that it shows."""
-        return datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(
-            microseconds=self._ns // 1000
-        )
+        return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=self._ns // 1000)
 
     def time_ns(self) -> int:
         """Return nanoseconds since 1970."""
@@ -114,6 +110,7 @@ class Capture:
         self._reader = SnapshotReader()
         self._exposition = Exposition(lambda: REGISTRY.collect(touched_only=True))
         self._exposition.attach(self._reader, None)
+        self._last: str | None = None
 
     def _add_span(self, span: ReadableSpan) -> None:
         self.spans.append(redact_span(span, self._redactor))
@@ -145,7 +142,12 @@ class Capture:
         return [json.loads(line) for line in self.lines]
 
     def exposition(self) -> str:
-        """Return what `/metrics` would show of the metrics that were touched."""
+        """Return what `/metrics` would show of the metrics that were touched.
+
+        After the capture it is what was there at its end.
+        """
+        if self._last is not None:
+            return self._last
         body, _ = self._exposition.render()
         return body.decode()
 
@@ -249,4 +251,7 @@ def capture(
                 export=True,
             )
         )
-        yield captured
+        try:
+            yield captured
+        finally:
+            captured._last = captured.exposition()  # noqa: SLF001

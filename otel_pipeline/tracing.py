@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import INVALID_SPAN, SpanKind, Status, StatusCode
 
 from otel_pipeline import clock, lifecycle, semconv
 from otel_pipeline.context import current_scope, with_scope
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     )
 
     from opentelemetry.context import Context
-    from opentelemetry.trace import Link
+    from opentelemetry.trace import Link, Span
 
     from otel_pipeline.pipeline import Pipeline, Run, Stage
 
@@ -170,7 +170,7 @@ class Block:
 
     # What each kind of block defines.
 
-    def yielded_cell(self) -> list[int]:
+    def yielded_cell(self) -> list[float]:
         """Return the cell in which a generator inside the block counts its records."""
         return [0]
 
@@ -402,7 +402,8 @@ class Opener(Generic[BlockT]):
     def __call__(self, function: FunctionT) -> FunctionT:
         """Wrap each call of `function` (sync, async, generator, async generator) in a block."""
         if isinstance(function, (staticmethod, classmethod)):
-            return type(function)(self(function.__func__))  # type: ignore[return-value]
+            return type(function)(self(function.__func__))
+        wrapper: Callable[..., Any]
         if inspect.isasyncgenfunction(function):
             wrapper = _drive_async(self._make, function, self._count)
         elif inspect.isgeneratorfunction(function):
@@ -479,31 +480,32 @@ def _drive(
         block = run(make, function)
         cell = block.yielded_cell()
         seconds = 0.0
-        since: float | None = now()
+        since = now()
+        inside = True
         try:
             generator = run(function, *args, **kwargs)
             item = run(next, generator)
             while True:
                 seconds += now() - since
-                since = None
+                inside = False
                 cell[0] += 1 if count is None else _safe_count(count, item)
                 try:
                     sent = yield item
                 except GeneratorExit:
-                    since = now()
+                    since, inside = now(), True
                     run(generator.close)
                     raise
                 except BaseException as error:  # noqa: BLE001  what the consumer throws is the generator's
-                    since = now()
+                    since, inside = now(), True
                     item = run(generator.throw, error)
                 else:
-                    since = now()
+                    since, inside = now(), True
                     item = run(generator.send, sent)
         except StopIteration as stop:
-            run(block.close, None, _plus(seconds, since))
+            run(block.close, None, seconds + (now() - since if inside else 0))
             return stop.value
         except BaseException as error:
-            run(block.close, error, _plus(seconds, since))
+            run(block.close, error, seconds + (now() - since if inside else 0))
             _mark_consumer(error)
             raise
 
@@ -523,39 +525,35 @@ def _drive_async(
         block = context.run(make, function)
         cell = block.yielded_cell()
         seconds = 0.0
-        since: float | None = now()
+        since = now()
+        inside = True
         try:
             generator = context.run(function, *args, **kwargs)
             item = await _await_in(context, generator.__anext__())
             while True:
                 seconds += now() - since
-                since = None
+                inside = False
                 cell[0] += 1 if count is None else _safe_count(count, item)
                 try:
                     sent = yield item
                 except GeneratorExit:
-                    since = now()
+                    since, inside = now(), True
                     await _await_in(context, generator.aclose())
                     raise
                 except BaseException as error:  # noqa: BLE001  what the consumer throws is the generator's
-                    since = now()
+                    since, inside = now(), True
                     item = await _await_in(context, generator.athrow(error))
                 else:
-                    since = now()
+                    since, inside = now(), True
                     item = await _await_in(context, generator.asend(sent))
         except StopAsyncIteration:
-            context.run(block.close, None, _plus(seconds, since))
+            context.run(block.close, None, seconds + (now() - since if inside else 0))
         except BaseException as error:
-            context.run(block.close, error, _plus(seconds, since))
+            context.run(block.close, error, seconds + (now() - since if inside else 0))
             _mark_consumer(error)
             raise
 
     return call
-
-
-def _plus(seconds: float, since: float | None) -> float:
-    """Return the time inside steps, with the step that has just ended one way or another."""
-    return seconds if since is None else seconds + clock.perf_counter() - since
 
 
 @types.coroutine
@@ -573,9 +571,9 @@ def _await_in(
         try:
             sent = yield waiting_for
         except BaseException as error:  # noqa: BLE001  cancellation goes to whatever is awaited
-            resume = functools.partial(steps.throw, error)  # type: ignore[attr-defined]
+            resume = functools.partial(steps.throw, error)
         else:
-            resume = functools.partial(steps.send, sent)  # type: ignore[attr-defined]
+            resume = functools.partial(steps.send, sent)
 
 
 def _mark_consumer(exception: BaseException) -> None:

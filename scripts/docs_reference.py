@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +48,8 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Return plain text as it stands in a table's cell."""
+    return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", text)
 
 
 def _code(text: object) -> str:
@@ -85,12 +88,12 @@ def metrics_page() -> str:
     )
 
 
-def _option_row(option: Option) -> tuple[str, str, str]:
+def _option_row(option: Option) -> tuple[str, str, str, str]:
     unit = option.unit if option.default.isdecimal() else ""
-    default = _code(f"{option.default} {unit}".rstrip()) if option.default else "none"
+    default = _code(f"{option.default} {unit}".rstrip()) if option.default else "not set"
     allowed = ", ".join(map(_code, option.allowed))
-    meaning = _cell(option.doc) + (f" One of {allowed}." if allowed else "")
-    return _code(option.variable), default, meaning
+    meaning = _cell(option.doc) + (f" Allowed: {allowed}." if allowed else "")
+    return _code(option.variable), _code(option.field), default, meaning
 
 
 def configuration_page() -> str:
@@ -103,7 +106,7 @@ def configuration_page() -> str:
     ]
     for topic in dict.fromkeys(option.topic for option in OPTIONS):
         rows = [_option_row(option) for option in OPTIONS if option.topic == topic]
-        lines += [f"## {topic}\n", _table(("variable", "default", "meaning"), rows)]
+        lines += [f"## {topic}\n", _table(("variable", "argument", "default", "meaning"), rows)]
     return "\n".join(lines)
 
 
@@ -128,13 +131,20 @@ def api_page() -> str:
     return "\n".join(["# Python API\n", *(f"::: {module}\n" for module in API_MODULES)])
 
 
-def _root_page(name: str) -> Callable[[], str]:
-    return lambda: (ROOT / name).read_text(encoding="utf-8")
+#: Pages that stand at the root of the project.
+ROOT_PAGES = ("ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md")
+
+
+def root_page(name: str) -> str:
+    """Return a page from the root; links to the others lead to their places in the site."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for other in ROOT_PAGES:
+        text = text.replace(f"]({other}", f"]({other.lower()}")
+    return text
 
 
 PAGES: dict[str, Callable[[], str]] = {
-    "changelog.md": _root_page("CHANGELOG.md"),
-    "contributing.md": _root_page("CONTRIBUTING.md"),
+    **{name.lower(): partial(root_page, name) for name in ROOT_PAGES},
     "reference/api.md": api_page,
     "reference/command.md": command_page,
     "reference/configuration.md": configuration_page,

@@ -155,6 +155,14 @@ class _Receiver:
         self._released = threading.Event()
 
 
+def _decompress(body: bytes, encoding: str) -> bytes:
+    if encoding == "gzip":
+        return gzip.decompress(body)
+    if encoding == "deflate":
+        return zlib.decompress(body)
+    return body
+
+
 def _flatten(signal: str, message: Any) -> Iterator[Item]:
     groups, scopes, items = {
         "traces": ("resource_spans", "scope_spans", "spans"),
@@ -174,7 +182,7 @@ class HttpReceiver(_Receiver):
     def __init__(self, ssl_context: Any = None) -> None:
         super().__init__()
         self._ssl_context = ssl_context
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
         self._port = 0
         self.connections = 0
         self.start()
@@ -306,11 +314,10 @@ class _Handler(BaseHTTPRequestHandler):
         accepted = behaviour.status // 100 == 2 and not (
             behaviour.hang or behaviour.trickle or behaviour.close
         )
-        encoding = self.headers.get("Content-Encoding", "")
-        plain = {"gzip": gzip.decompress, "deflate": zlib.decompress}.get(encoding, bytes)(body)
+        body = _decompress(body, self.headers.get("Content-Encoding", ""))
         headers = {key.lower(): value for key, value in self.headers.items()}
-        message = _request_type(signal).FromString(plain)
-        receiver._record(Request(self.path, headers, plain, accepted), signal, message)
+        message = _request_type(signal).FromString(body)
+        receiver._record(Request(self.path, headers, body, accepted), signal, message)
         if behaviour.hang:
             released.wait(60)
             self.close_connection = True
@@ -470,8 +477,8 @@ class GrpcReceiver(_Receiver):
     @staticmethod
     def _abort(context: Any, behaviour: _GrpcBehaviour) -> None:
         import grpc
-        from google.rpc.error_details_pb2 import RetryInfo
-        from google.rpc.status_pb2 import Status
+        from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
+        from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
         code = getattr(grpc.StatusCode, behaviour.code)
         trailing = list(behaviour.extra)

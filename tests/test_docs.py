@@ -175,6 +175,13 @@ def test_what_a_page_says_it_prints_is_checked(tmp_path: Path) -> None:
         run_page(page, tmp_path)
 
 
+def test_the_readme_s_links_lead_somewhere() -> None:
+    """Each file that the README links to is there."""
+    links = re.findall(r"\]\(([^):]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
 def test_ci_runs_the_readme_s_test_command() -> None:
     """The command that the README gives for the tests is the one that CI runs."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

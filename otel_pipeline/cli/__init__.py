@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from otel_pipeline.errors import CommandError, ConfigurationError
@@ -82,5 +83,5 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 def _discard_stdout() -> None:
     """Let what is still to be written go nowhere: the reader has gone, and that is its right."""
-    with open(os.devnull, "wb") as nowhere:
+    with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -301,7 +301,16 @@ class _Translation:
         if exporter.otlp_grpc is not None:
             self._otlp(signal, f"{path}.otlp_grpc", exporter.otlp_grpc, "grpc")
             return ["otlp"]
-        return [] if exporter.console is None else ["console"]
+        if exporter.console is None:
+            return []
+        if is_dataclass(exporter.console):  # only that of metrics has settings
+            self._refuse(
+                f"{path}.console",
+                exporter.console,
+                temporality_preference="cumulative",
+                default_histogram_aggregation="explicit_bucket_histogram",
+            )
+        return ["console"]
 
     def _otlp(self, signal: str, path: str, exporter: Any, protocol: str) -> None:
         prefix = f"EXPORTER_OTLP_{signal.upper()}"

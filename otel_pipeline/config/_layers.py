@@ -34,7 +34,7 @@ class Problem:
     setting: Setting
 
 
-Problems = dict[str, Problem]  # by variable; by name for an argument that does not exist
+Problems = dict[str, Problem]  # by variable; by name for an argument that has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,8 @@ def argument_layer(arguments: Mapping[str, object], problems: Problems) -> Layer
         if option is None:
             if field not in ATTRIBUTE_ARGUMENTS:
                 known = (*BY_FIELD, *ATTRIBUTE_ARGUMENTS)
-                problems[field] = (
-                    f"there is no argument {field!r}{_parse.did_you_mean(field, known)}"
-                )
+                hint = _parse.did_you_mean(field, known)
+                problems[field] = _unusable(f"there is no argument {field!r}{hint}", "")
             continue
         try:
             text = _argument_text(option, value)
@@ -124,7 +123,26 @@ def argument_layer(arguments: Mapping[str, object], problems: Problems) -> Layer
             continue
         if text:
             _add(layer, Found(option, text, None, "argument"), problems)
+    _add_attributes(layer, arguments, problems)
     return layer
+
+
+def _add_attributes(layer: Layer, arguments: Mapping[str, object], problems: Problems) -> None:
+    """Add the arguments that stand for attributes to those given as attributes."""
+    before = layer.get("resource_attributes")
+    attributes: dict[str, str] = dict(before.value) if before else {}
+    for name, attribute in ATTRIBUTE_ARGUMENTS.items():
+        text = str(arguments.get(name) or "").strip()
+        try:
+            _parse.check_encoding(text)
+        except ValueError as error:
+            problems[name] = _unusable(f"argument {name}={_parse.shorten(text)} {error}", text)
+            continue
+        if text:
+            attributes[attribute] = text
+    if attributes:
+        option, text = BY_FIELD["resource_attributes"], _parse.encode_pairs(attributes)
+        layer[option.field] = Found(option, text, attributes, "argument")
 
 
 def _unusable(message: str, shown: str) -> Problem:

@@ -99,7 +99,7 @@ class Examined:
 
     Attributes:
         config: The configuration, with defaults in place of what cannot be used.
-        problems: A message for each variable, or unknown argument, that cannot be used.
+        problems: A message for each variable, or argument without one, that cannot be used.
     """
 
     config: Config
@@ -131,8 +131,7 @@ def examine(environ: Mapping[str, str] | None = None, **arguments: object) -> Ex
     problems: Problems = {}
     given = argument_layer(arguments, problems)
     outer = _outer_layer(environ, given, problems)
-    builder = _Builder(outer, given, _attribute_arguments(arguments), problems)
-    config = builder.build(_unknown_variables(environ))
+    config = _Builder(outer, given, problems).build(_unknown_variables(environ))
     messages = {name: problem.message for name, problem in problems.items()}
     if not config.disabled:
         return Examined(config, messages)
@@ -171,37 +170,22 @@ def _file_texts(file: Found, problems: Problems) -> Mapping[str, str]:
         return {}
 
 
-def _attribute_arguments(arguments: Mapping[str, object]) -> dict[str, str]:
-    found = {
-        attribute: str(arguments.get(name) or "").strip()
-        for name, attribute in ATTRIBUTE_ARGUMENTS.items()
-    }
-    return {attribute: value for attribute, value in found.items() if value}
-
-
 def _unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return a warning for each variable of our own that nobody reads."""
     own = [option.variable for option in OPTIONS if option.own]
+    unknown = sorted(name for name in environ if name.startswith(_PREFIX) and name not in own)
     return tuple(
-        f"{variable} is not a variable of otel_pipeline{_parse.did_you_mean(variable, own)}"
-        for variable in sorted(environ)
-        if variable.startswith(_PREFIX) and variable not in own
+        f"{name} is no variable of otel_pipeline{_parse.did_you_mean(name, own, _PREFIX)}"
+        for name in unknown
     )
 
 
 class _Builder:
     """Puts the layers together, and checks what depends on several settings."""
 
-    def __init__(
-        self,
-        outer: Layer,
-        given: Layer,
-        attributes: Mapping[str, str],
-        problems: Problems,
-    ) -> None:
+    def __init__(self, outer: Layer, given: Layer, problems: Problems) -> None:
         self._outer = outer
         self._given = given
-        self._attributes = attributes
         self._problems = problems
         self._defaults = default_layer()
         self._all: Mapping[str, Found] = ChainMap(given, outer, self._defaults)
@@ -270,7 +254,6 @@ class _Builder:
                 attributes.update(layer["resource_attributes"].value)
             if "service_name" in layer:
                 attributes[_SERVICE_NAME] = layer["service_name"].value
-        attributes.update(self._attributes)
         self._show_attributes(attributes)
         attributes[_SERVICE_NAME] = attributes.get(_SERVICE_NAME) or self._value("service_name")
         return attributes
@@ -280,16 +263,16 @@ class _Builder:
         if name and name != self._value("service_name"):
             self._settings["OTEL_SERVICE_NAME"] = Setting(name, "OTEL_RESOURCE_ATTRIBUTES")
         shown = {key: value for key, value in attributes.items() if key != _SERVICE_NAME}
-        source = "argument" if self._attributes else self._all["resource_attributes"].source
+        source = self._all["resource_attributes"].source
         self._settings["OTEL_RESOURCE_ATTRIBUTES"] = Setting(_parse.encode_pairs(shown), source)
 
     def _signal(self, signal: str) -> SignalConfig:
         exporters = _without("none", self._value(f"{signal}_exporter"))
-        return SignalConfig(exporters, self._otlp(signal))
+        return SignalConfig(exporters, self._otlp(signal, used="otlp" in exporters))
 
-    def _otlp(self, signal: str) -> OtlpConfig:
+    def _otlp(self, signal: str, *, used: bool) -> OtlpConfig:
         picked = {field: self._pick(signal, field) for field in OTLP_FIELDS}
-        endpoint, authorization = _take_credentials(self._endpoint(signal, picked))
+        endpoint, authorization = _take_credentials(self._endpoint(signal, picked, used=used))
         self._show_otlp(signal, picked, endpoint)
         has_pair = self._client_pair(picked)
         scheme = _parse.split_endpoint(endpoint).scheme
@@ -314,13 +297,14 @@ class _Builder:
                     return layer[name]
         return self._defaults[f"otlp_{field}"]
 
-    def _endpoint(self, signal: str, picked: Mapping[str, Found]) -> str:
+    def _endpoint(self, signal: str, picked: Mapping[str, Found], *, used: bool) -> str:
         found, protocol = picked["endpoint"], picked["protocol"].value
         endpoint: str = found.value if found.is_set else _DEFAULT_ENDPOINTS[protocol]
         if protocol == "grpc":
             return endpoint
         if "://" not in endpoint:
-            self._problem(found, f"needs http:// or https:// in front for {protocol}")
+            if used:
+                self._problem(found, f"needs http:// or https:// in front for {protocol}")
             endpoint = _DEFAULT_ENDPOINTS[protocol]
         if found.option.field == f"otlp_{signal}_endpoint":
             return endpoint

@@ -63,16 +63,10 @@ class Option:
         Raises:
             ValueError: It cannot be used; the message goes behind the name and the value.
         """
+        _parse.check_encoding(text)
         value = self.parse(text)
-        if self.allowed:
-            for item in value if isinstance(value, tuple) else ():
-                if item not in self.allowed:
-                    reason = _parse.not_one_of(item, self.allowed)
-                    raise (
-                        reason if value == (item,) else ValueError(f"has {item!r}, which {reason}")
-                    )
-            if isinstance(value, str) and value not in self.allowed:
-                raise _parse.not_one_of(text, self.allowed)
+        if self.allowed and isinstance(value, str | tuple):
+            _parse.check_words(value, self.allowed)
         return value
 
 

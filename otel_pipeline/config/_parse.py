@@ -101,13 +101,20 @@ def shorten(value: object, length: int = 200) -> str:
     return text if len(text) <= length else f"{text[:length]}..."
 
 
-def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Return a hint at the nearest known word, to be put behind a message, or nothing."""
+def did_you_mean(given: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return a hint at the nearest known word, to be put behind a message, or nothing.
+
+    Args:
+        given: The unknown word.
+        known: The known ones.
+        prefix: What all of them begin with, the unknown one too: it makes nothing more alike.
+    """
     # Only needed for an error, and not cheap to import.
     from difflib import get_close_matches  # noqa: PLC0415
 
-    nearest = get_close_matches(given, tuple(known), n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
+    rests = [word.removeprefix(prefix) for word in known]
+    nearest = get_close_matches(given.removeprefix(prefix), rests, n=1)
+    return f"; did you mean {prefix + nearest[0]!r}?" if nearest else ""
 
 
 def not_one_of(given: str, allowed: Iterable[str]) -> ValueError:
@@ -282,6 +289,8 @@ def endpoint(given: str) -> str:
         parts = split_endpoint(given)
         usable = parts.scheme in {"", "http", "https"} and bool(parts.hostname)
         usable = usable and parts.port != 0
+        # An unencoded / or ? in a password ends the host too early, and the rest would be shown.
+        usable = usable and "@" not in f"{parts.path}{parts.query}{parts.fragment}"
     except ValueError:  # a port that is no number, or half an IPv6 address
         usable = False
     if not usable or _BAD_URL_CHARACTER.search(given):

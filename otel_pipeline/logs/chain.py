@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,8 +24,6 @@ from otel_pipeline.logs.values import plain_values
 from otel_pipeline.redaction import OFF
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from structlog.typing import Processor
 
     from otel_pipeline.redaction import Redactor
@@ -62,7 +59,6 @@ def make_chain(
     redactor: Redactor,
     renderer: Processor,
     export: bool,
-    clock: Callable[[], int] = time.time_ns,
 ) -> Chain:
     """Return the processors that a line of the library goes through.
 
@@ -72,7 +68,6 @@ def make_chain(
         redactor: What masks secrets.
         renderer: Makes the line of the fields.
         export: Whether lines are sent by OTLP.
-        clock: Returns the time in nanoseconds since 1970.
 
     Returns:
         The chain.
@@ -86,7 +81,7 @@ def make_chain(
             *(() if redactor is OFF else (redact(redactor),)),
             add_logger_name,
             add_log_level,
-            add_timestamp(clock),
+            add_timestamp,
             *((add_service(service, environment),) if service else ()),
             add_pipeline_context,
             add_trace_context,

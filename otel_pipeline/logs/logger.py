@@ -19,7 +19,7 @@ from otel_pipeline.logs.values import plain
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from structlog.typing import FilteringBoundLogger
+    from structlog.typing import FilteringBoundLogger, Processor
 
 __all__ = ["BoundLogger", "bound_logger_at", "get_logger", "interpolate"]
 
@@ -167,7 +167,7 @@ class _LateLogger:
     def __init__(self, name: str | None, context: dict[str, Any]) -> None:
         self._name = name
         self._context = context
-        self._found: tuple[object, object, Any] = (None, None, None)
+        self._found: tuple[object, Any] = (None, None)  # a configuration and what it made
 
     def __repr__(self) -> str:
         return f"get_logger({self._name!r}, **{self._context!r})"
@@ -198,23 +198,26 @@ class _LateLogger:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # what copy, pickle and inspect ask for
             raise AttributeError(name)
-        config = structlog.get_config()
-        processors, wrapper, bound = self._found
-        if config["processors"] is not processors or config["wrapper_class"] is not wrapper:
+        config = (structlog.is_configured(), structlog.get_config())
+        known, bound = self._found
+        if config != known:
             bound = self._bound()
-            self._found = (config["processors"], config["wrapper_class"], bound)
+            self._found = (config, bound)
         return getattr(bound, name)
 
     def _bound(self) -> Any:
-        if structlog.is_configured():
-            arguments = () if self._name is None else (self._name,)
-            logger = structlog.get_logger(*arguments, **self._context)
-            return logger.bind()
-        return _unconfigured()(LineLogger("stderr", self._name), _quiet_chain(), self._context)
+        if not structlog.is_configured():
+            return _quiet()(LineLogger("stderr", self._name), _quiet_processors(), self._context)
+        arguments = () if self._name is None else (self._name,)
+        return structlog.get_logger(*arguments, **self._context).bind()
+
+
+def _quiet() -> type[BoundLogger]:
+    return bound_logger_at(logging.WARNING)
 
 
 @lru_cache(maxsize=1)
-def _quiet_chain() -> list[Any]:
+def _quiet_processors() -> list[Processor]:
     return make_chain(
         service=None,
         environment=None,
@@ -222,10 +225,6 @@ def _quiet_chain() -> list[Any]:
         renderer=render_console(colors=False),
         export=False,
     ).all()
-
-
-def _unconfigured() -> type[BoundLogger]:
-    return bound_logger_at(logging.WARNING)
 
 
 def get_logger(name: str | None = None, **initial: Any) -> FilteringBoundLogger:

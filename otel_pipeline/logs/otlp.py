@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry._logs import SeverityNumber, get_logger_provider
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_value
 
-from otel_pipeline import diagnostics
+from otel_pipeline import clock, diagnostics
 from otel_pipeline.logs.output import BUSY
 from otel_pipeline.semconv import LogField
 
@@ -180,5 +179,5 @@ def _nanoseconds(timestamp: object) -> int:
     try:
         since = datetime.fromisoformat(str(timestamp)) - _EPOCH
     except (TypeError, ValueError):  # another TimeStamper's form, or no zone
-        return time.time_ns()
+        return clock.time_ns()
     return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000

@@ -42,7 +42,7 @@ class LineLogger:
         self.name = name
         self._stream = stream
 
-    def __repr__(self) -> str:  # noqa: D105
+    def __repr__(self) -> str:
         return f"LineLogger({self._stream!r}, {self.name!r})"
 
     def write(self, line: str) -> None:
@@ -77,7 +77,9 @@ class LineLogger:
     def _real_stream(self) -> Any:
         # The stream logs what it is given (a `sys.stdout` that was replaced by a logger): the
         # line goes to the real stream, else it would come round for ever.
-        return getattr(sys, f"__{self._stream}__" if isinstance(self._stream, str) else "__stderr__")
+        return getattr(
+            sys, f"__{self._stream}__" if isinstance(self._stream, str) else "__stderr__"
+        )
 
     # structlog calls the method of the wrapped logger that the user called of the bound one.
     msg = log = debug = info = warning = warn = error = err = critical = fatal = exception = write

@@ -104,9 +104,14 @@ def plain(value: object) -> object:
 
 def _all_plain(event_dict: EventDict) -> EventDict:
     result = {_key(key): plain(value) for key, value in event_dict.items()}
-    event = result.get("event", "")
-    result["event"] = event if isinstance(event, str) else json.dumps(event, ensure_ascii=False)
+    result["event"] = _one_text(result.get("event", ""))
     return result
+
+
+def _one_text(event: object) -> str:
+    if isinstance(event, dict | list):
+        return json.dumps(event, ensure_ascii=False)  # a form in which redaction knows keys
+    return str(event)
 
 
 class _Converter:

@@ -64,12 +64,14 @@ class Guard:
             return self._within_label_limits(new, existing)
         return new
 
-    def widest(self, folded: LabelSet, new: LabelSet) -> tuple[str, int]:
-        """Return the first label that `folded` folds of `new`, and how many values it has."""
-        values = self._values or [set() for _ in new]
+    def widest(
+        self, new: LabelSet, placed: LabelSet, existing: Collection[LabelSet]
+    ) -> tuple[str, int]:
+        """Return the widest label that `placed` folds of `new`, and how many values it has."""
+        values = self._distinct(existing)
         counts = {
             name: len(seen)
-            for name, seen, old, now in zip(self._labelnames, values, new, folded, strict=True)
+            for name, seen, old, now in zip(self._labelnames, values, new, placed, strict=True)
             if old != now
         }
         name = max(counts, key=counts.__getitem__)

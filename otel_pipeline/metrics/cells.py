@@ -12,15 +12,14 @@ from __future__ import annotations
 import math
 import numbers
 import sys
-import time
 from bisect import bisect_left
-from operator import add
+from operator import add, sub
 from threading import RLock, get_ident
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from opentelemetry.trace import get_current_span
 
-from otel_pipeline import diagnostics
+from otel_pipeline import clock, diagnostics
 from otel_pipeline.metrics.snapshots import (
     EnumPoint,
     Exemplar,
@@ -58,14 +57,15 @@ _INT64: Final = 2**63
 
 
 class Shared:
-    """What the stores of one metric share: its lock, and the way to OpenTelemetry if bridged.
+    """What the stores of one metric share: its name, its lock, and its way out if bridged.
 
     The lock is re-entrant, as a signal handler may measure while its thread holds it.
     """
 
-    __slots__ = ("lock", "record")
+    __slots__ = ("lock", "name", "record")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.lock = RLock()
         self.record: Callable[[Number, tuple[str, ...]], None] | None = None
 
@@ -78,15 +78,18 @@ class Store(Protocol):
     """The values of one series."""
 
     labels: tuple[str, ...]
-    touched: bool
+
+    @property
+    def touched(self) -> bool:
+        """Whether anything was recorded since the start."""
 
     def point(self) -> AnyPoint | None:
         """Return the values now, and look for new exemplars from now on."""
 
-    def take(self) -> Any:  # noqa: ANN401 - opaque to all but `put`
+    def take(self) -> Any:
         """Start afresh, and return what was there for `put`."""
 
-    def put(self, state: Any) -> None:  # noqa: ANN401
+    def put(self, state: Any) -> None:
         """Make the values what they were at `take`."""
 
     def slow_down(self) -> None:
@@ -103,7 +106,7 @@ def number(amount: object) -> Number:
     (1, 2.5)
     """
     if amount.__class__ is int or amount.__class__ is float:
-        return amount  # type: ignore[return-value]
+        return amount
     if isinstance(amount, numbers.Integral):
         return int(amount)
     if hasattr(amount, "__float__"):
@@ -119,7 +122,7 @@ def _shown(value: Number) -> Number:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value > 0 or -1)
+        return math.inf if value > 0 else -math.inf
 
 
 def _span_exemplar(value: Number) -> Exemplar | None:
@@ -128,8 +131,18 @@ def _span_exemplar(value: Number) -> Exemplar | None:
     if not (context.is_valid and context.trace_flags.sampled):
         return None
     return Exemplar(
-        _shown(value), time.time(), f"{context.trace_id:032x}", f"{context.span_id:016x}"
+        _shown(value), clock.now(), f"{context.trace_id:032x}", f"{context.span_id:016x}"
     )
+
+
+class _State(NamedTuple):
+    """What a store that adds up held when it was taken."""
+
+    totals: Cell
+    handed_on: Cell
+    exemplars: dict[int, Exemplar]
+    touched: bool
+    start: int
 
 
 class _AddingStore:
@@ -142,14 +155,15 @@ class _AddingStore:
     """
 
     __slots__ = (
+        "__weakref__",
         "_attached",
         "_base",
         "_cells",
         "_exemplars",
         "_fold_at",
+        "_handed_on",
         "_touched",
         "_width",
-        "__weakref__",
         "armed",
         "fast",
         "labels",
@@ -174,9 +188,10 @@ class _AddingStore:
         self._cells: dict[int, Cell] = {}
         self._base: Cell = [0] * self._width
         self._exemplars: dict[int, Exemplar] = {}
+        self._handed_on: Cell = [0] * self._width
         self._fold_at = _FOLD_AT
         self._touched = False
-        self.start = time.time_ns()
+        self.start = clock.time_ns()
 
     def _arm(self) -> None:
         self.armed[:] = [_LOOKUPS] * len(self.armed)
@@ -199,14 +214,14 @@ class _AddingStore:
         if ident not in self._cells and len(self._cells) >= self._fold_at:
             self._fold_dead()
         # A signal handler may have made the cell meanwhile: setdefault keeps that one.
-        return self._cells.setdefault(ident, [0] * self._width)
+        return self._cells.setdefault(0, [0] * self._width)
 
     def _fold_dead(self) -> None:
         """Move the cells of dead threads into the base, so that they do not pile up."""
         # First out of reach, then the look at who is alive: a new thread with an old id either
         # is seen here, or waits for the lock and gets a new cell.
         self.fast.clear()
-        alive = sys._current_frames()  # noqa: SLF001 - the only list that knows foreign threads
+        alive = sys._current_frames()  # noqa: SLF001  the only list that knows foreign threads
         for ident in [ident for ident in self._cells if ident not in alive]:
             self._base[:] = map(add, self._base, self._cells.pop(ident))
             self._touched = True
@@ -251,23 +266,23 @@ class _AddingStore:
             counted[0] = value
             self._touched = True
 
-    def _restart(self) -> tuple[Cell, dict[int, Exemplar], bool, int]:
+    def _restart(self) -> _State:
         for entry in self._attached:
             self._settle(*entry)
-        state = (self._totals(), self._exemplars, self.touched, self.start)
+        state = _State(self._totals(), self._handed_on, self._exemplars, self.touched, self.start)
         self._begin()
         return state
 
-    def take(self) -> tuple[Cell, dict[int, Exemplar], bool, int]:
+    def take(self) -> _State:
         """Start afresh, and return what was there for `put`."""
         with self.shared.lock:
             return self._restart()
 
-    def put(self, state: tuple[Cell, dict[int, Exemplar], bool, int]) -> None:
+    def put(self, state: _State) -> None:
         """Make the values what they were at `take`."""
         with self.shared.lock:
             self._restart()
-            self._base, self._exemplars, self._touched, self.start = state
+            self._base, self._handed_on, self._exemplars, self._touched, self.start = state
 
     def slow_down(self) -> None:
         """Send every thread through the slow path once."""
@@ -305,23 +320,28 @@ class CounterStore(_AddingStore):
 
 
 class HistogramStore(_AddingStore):
-    """Bucket counts, and last the sum, of one histogram series."""
+    """The sum, and behind it the bucket counts, of one histogram series.
 
-    __slots__ = ("bounds",)
+    Attributes:
+        edges: Minus infinity and the buckets' upper bounds: `bisect_left` finds an amount's place
+            in the cell, or 0 for the few that are told apart on the slow path.
+    """
 
-    def __init__(
-        self, shared: Shared, labels: tuple[str, ...], bounds: tuple[float, ...]
-    ) -> None:
-        self.bounds = bounds
-        super().__init__(shared, labels, width=len(bounds) + 2, exemplars=len(bounds) + 1)
+    __slots__ = ("edges",)
+
+    def __init__(self, shared: Shared, labels: tuple[str, ...], bounds: tuple[float, ...]) -> None:
+        self.edges = (-math.inf, *bounds)
+        # armed[0] stays what it is: what bisect cannot place never takes the fast path.
+        super().__init__(shared, labels, width=len(bounds) + 2, exemplars=len(bounds) + 2)
 
     def add(self, amount: Number, exemplar: Exemplar | None = None) -> None:
         """Add an observation on the slow path, and open the fast one unless bridged."""
-        nan = amount != amount  # noqa: PLR0124
-        index = len(self.bounds) if nan else bisect_left(self.bounds, amount)
+        index = bisect_left(self.edges, amount)
+        if not index:
+            index = 1 if amount == -math.inf else len(self.edges)
         with self.shared.lock:
             cell = self._own_cell()
-            cell[-1] += amount
+            cell[0] += amount
             cell[index] += 1
             self._note(index, amount, exemplar)
             record = self.shared.record
@@ -330,22 +350,30 @@ class HistogramStore(_AddingStore):
         if record is not None:
             record(amount, self.labels)
 
+    def hand_on(self) -> tuple[Number, list[int]]:
+        """Return what OpenTelemetry lacks when bridged: sum and counts since the last call."""
+        with self.shared.lock:
+            totals = self._totals()
+            total, *counts = map(sub, totals, self._handed_on)
+            self._handed_on = totals
+            return total, list(map(int, counts))
+
     def point(self) -> AnyPoint:
         """Return counts and sum now, and look for new exemplars from now on."""
         with self.shared.lock:
-            totals = self._totals()
+            total, *counts = self._totals()
             self._arm()
             return HistogramPoint(
                 self.labels,
-                tuple(map(int, totals[:-1])),
-                _shown(totals[-1]),
+                tuple(map(int, counts)),
+                _shown(total),
                 self.start,
-                tuple(map(self._exemplars.get, range(len(totals) - 1))),
+                tuple(map(self._exemplars.get, range(1, len(counts) + 1))),
             )
 
 
 class SummaryStore(HistogramStore):
-    """Count and sum of one summary series: a histogram of a single bucket."""
+    """Sum and count of one summary series: a histogram of a single bucket."""
 
     __slots__ = ()
 
@@ -354,69 +382,69 @@ class SummaryStore(HistogramStore):
 
     def _arm(self) -> None:
         """Look for no exemplar: a summary has no place for one."""
-        self.armed[0] = 0
+        self.armed[1] = 0
 
     def point(self) -> SummaryPoint:
         """Return count and sum now."""
         with self.shared.lock:
-            count, total = self._totals()
+            total, count = self._totals()
             return SummaryPoint(self.labels, int(count), _shown(total), self.start)
 
 
 class GaugeStore:
-    """The last value of one gauge series, or the function that knows it."""
+    """The last value of one gauge series, or the function that knows it.
 
-    __slots__ = ("__weakref__", "_value", "function", "labels", "shared", "start")
+    Attributes:
+        value: The value, changed under the lock.
+        used: Whether it was ever changed.
+        function: Knows the value instead.
+    """
+
+    __slots__ = ("__weakref__", "function", "labels", "shared", "start", "used", "value")
 
     def __init__(self, shared: Shared, labels: tuple[str, ...]) -> None:
         self.shared = shared
         self.labels = labels
         self.function: Callable[[], float] | None = None
-        self._value: Number | None = None
-        self.start = time.time_ns()
+        self.value: Number = 0
+        self.used = False
+        self.start = clock.time_ns()
 
     @property
     def touched(self) -> bool:
         """Whether the gauge was set since the start."""
-        return self._value is not None or self.function is not None
-
-    def set(self, value: Number) -> None:
-        """Make `value` the current one."""
-        with self.shared.lock:
-            self._value = value
-
-    def add(self, amount: Number) -> None:
-        """Change the current value by `amount`."""
-        with self.shared.lock:
-            self._value = (self._value or 0) + amount
+        return self.used or self.function is not None
 
     def point(self) -> Point | None:
         """Return the value now, or None if its function fails."""
         function = self.function
         if function is None:
-            value = self._value or 0
+            value = self.value
         else:
             try:
                 value = float(function())
-            except Exception as error:  # noqa: BLE001 - the user's function; the scrape goes on
+            except Exception as error:  # noqa: BLE001  the user's function; the scrape goes on
                 diagnostics.warn_once(
-                    f"gauge-function:{id(self)}",
-                    "the function of a gauge with labels %r failed, so it is left out: %r",
+                    f"gauge-function:{self.shared.name}:{self.labels}",
+                    "gauge %s%r is left out of /metrics, as its function failed: %r",
+                    self.shared.name,
                     self.labels,
                     error,
                 )
                 return None
         return Point(self.labels, _shown(value), self.start)
 
-    def take(self) -> Number | None:
+    def take(self) -> tuple[Number, bool]:
         """Start afresh, and return what was there for `put`."""
         with self.shared.lock:
-            state, self._value = self._value, None
+            state = (self.value, self.used)
+            self.value, self.used = 0, False
             return state
 
-    def put(self, state: Number | None) -> None:
+    def put(self, state: tuple[Number, bool]) -> None:
         """Make the value what it was at `take`."""
-        self._value = state
+        with self.shared.lock:
+            self.value, self.used = state
 
     def slow_down(self) -> None:
         """Do nothing: there is one path."""
@@ -440,12 +468,12 @@ class _LastStore:
         """Whether anything was said since the start."""
         return self.value is not None
 
-    def take(self) -> Any:  # noqa: ANN401
+    def take(self) -> Any:
         """Start afresh, and return what was there for `put`."""
         state, self.value = self.value, None
         return state
 
-    def put(self, state: Any) -> None:  # noqa: ANN401
+    def put(self, state: Any) -> None:
         """Make the value what it was at `take`."""
         self.value = state
 

@@ -7,12 +7,11 @@ are in the stores of its metric, so two handles of one name count together.
 from __future__ import annotations
 
 import math
-import time
 from bisect import bisect_left
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from otel_pipeline import diagnostics, semconv
+from otel_pipeline import clock, diagnostics, semconv
 from otel_pipeline.errors import LabelError, MetricError
 from otel_pipeline.metrics import names
 from otel_pipeline.metrics.cells import number
@@ -60,6 +59,7 @@ _GAUGE_MODES = frozenset(
     live + mode for live in ("", "live") for mode in ("all", "min", "max", "sum", "mostrecent")
 )
 _MOST_EXEMPLAR_CHARACTERS = 128
+_NO_HANDLES: dict[tuple[str, ...], Any] = {}
 
 
 class Instrument:
@@ -72,7 +72,7 @@ class Instrument:
 
     _kind: ClassVar[Kind]
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  prometheus_client's signature
         self,
         name: str,
         documentation: str,
@@ -81,7 +81,7 @@ class Instrument:
         subsystem: str = "",
         unit: str = "",
         registry: AnyRegistry = REGISTRY,
-        **shape: Any,  # noqa: ANN401 - the fields of Shape that a kind adds
+        **shape: Any,
     ) -> None:
         family = names.family_name(self._kind, name, namespace, subsystem, unit)
         self._declare(
@@ -105,7 +105,7 @@ class Instrument:
             registry: Where it is declared.
         """
         instrument = cls.__new__(cls)
-        instrument._declare(vocabulary_shape(spec), registry)
+        instrument._declare(vocabulary_shape(spec), registry)  # noqa: SLF001  the same class
         return instrument
 
     def _declare(self, shape: Shape, registry: AnyRegistry) -> None:
@@ -113,15 +113,16 @@ class Instrument:
             metric = registry.declare(shape)
         else:
             metric = Metric(shape, REGISTRY)
-        store = None if shape.labelnames else metric.store(())[0]
+        store = None if shape.labelnames else metric.store(())
         self._bind(metric, (), store)
         if registry is not None and not isinstance(registry, Registry):
             registry.register(self)
 
-    def _bind(self, metric: Metric, labelvalues: tuple[str, ...], store: Any) -> None:  # noqa: ANN401
+    def _bind(self, metric: Metric, labelvalues: tuple[str, ...], store: Any) -> None:
         """Make this the handle of one series, or of a parent if `store` is None."""
         self._metric = metric
-        self._handles = metric.handles
+        # A child has none, so that labels() finds nothing, and says why.
+        self._handles = metric.handles if store is None else _NO_HANDLES
         self._labelvalues = labelvalues
         self._store = store
 
@@ -145,34 +146,37 @@ class Instrument:
         >>> jobs.labels("nightly") is jobs.labels(kind="nightly")
         True
         """
-        if not labelkwargs:
-            # Only plain strings are what they look like: 1 == True, but their texts differ.
-            for value in labelvalues:
-                if value.__class__ is not str:
-                    break
-            else:
-                try:
-                    child: Self = self._handles[labelvalues]  # type: ignore[index]
-                except KeyError:
-                    pass
-                else:
-                    return child
-        return self._child(self._label_set(labelvalues, labelkwargs))
-
-    def _label_set(
-        self, labelvalues: tuple[object, ...], labelkwargs: Mapping[str, object]
-    ) -> tuple[str, ...]:
-        labelnames = self._parent_labelnames()
-        if labelvalues and labelkwargs:
-            msg = f"{self}: give label values either by position or by name, not both"
-            raise LabelError(msg)
         if labelkwargs:
-            if sorted(labelkwargs) != sorted(labelnames):
-                msg = f"{self}: incorrect label names {sorted(labelkwargs)}: give {labelnames}"
-                raise LabelError(msg)
-            labelvalues = tuple(labelkwargs[name] for name in labelnames)
-        self._check_count(labelvalues)
-        return tuple(map(names.label_text, labelvalues))
+            labelvalues = self._by_name(labelvalues, labelkwargs)
+        # Only plain strings are what they look like: 1 == True, but their texts differ.
+        for value in labelvalues:
+            if value.__class__ is not str:
+                break
+        else:
+            try:
+                child: Self = self._handles[labelvalues]  # type: ignore[index]
+            except KeyError:
+                pass
+            else:
+                return child
+        return self._child(labelvalues)
+
+    def _by_name(
+        self, labelvalues: tuple[object, ...], labelkwargs: Mapping[str, object]
+    ) -> tuple[object, ...]:
+        """Return label values, given by name, in the order of the label names."""
+        labelnames = self._metric.shape.labelnames
+        if len(labelkwargs) == len(labelnames) and not labelvalues:
+            try:
+                return tuple([labelkwargs[name] for name in labelnames])
+            except KeyError:
+                pass
+        self._parent_labelnames()
+        if labelvalues:
+            msg = f"{self}: give label values either by position or by name, not both"
+        else:
+            msg = f"{self}: incorrect label names {sorted(labelkwargs)}: give {labelnames}"
+        raise LabelError(msg)
 
     def _parent_labelnames(self) -> tuple[str, ...]:
         labelnames = self._metric.shape.labelnames
@@ -186,26 +190,33 @@ class Instrument:
             raise LabelError(msg)
         return labelnames
 
-    def _check_count(self, labelvalues: tuple[object, ...]) -> None:
-        labelnames = self._metric.shape.labelnames
+    def _label_set(self, labelvalues: tuple[object, ...]) -> tuple[str, ...]:
+        """Return label values as text, if this is a parent and there is one for each name."""
+        labelnames = self._parent_labelnames()
         if len(labelvalues) != len(labelnames):
             msg = (
                 f"{self}: incorrect label count: {len(labelvalues)} values for the labels "
                 f"{labelnames}"
             )
             raise LabelError(msg)
+        return tuple(map(names.label_text, labelvalues))
 
-    def _child(self, labels: tuple[str, ...]) -> Self:
+    def _child(self, labelvalues: tuple[object, ...]) -> Self:
+        """Return the child for label values that are new, folded, or no plain strings."""
         metric = self._metric
+        labels = self._label_set(labelvalues)
+        known: Self | None = metric.handles.get(labels)
+        if known is not None:
+            return known
         with metric.shared.lock:
-            store, folded = metric.store(labels)
+            store = metric.store(labels)
             child: Self | None = metric.handles.get(store.labels)
             if child is None:
                 child = self.__class__.__new__(self.__class__)
-                child._bind(metric, store.labels, store)
+                child._bind(metric, store.labels, store)  # noqa: SLF001  the same class
                 metric.handles[store.labels] = child
-        if folded is not None:
-            _overflowed(metric, *folded)
+        if store.labels != labels:
+            _overflowed(metric, labels, store.labels)
         return child
 
     def remove(self, *labelvalues: object) -> None:
@@ -217,10 +228,7 @@ class Instrument:
         Raises:
             LabelError: No labels were declared, or a wrong number of values is given.
         """
-        self._parent_labelnames()
-        self._check_count(labelvalues)
-        gone = tuple(map(names.label_text, labelvalues))
-        self._metric.remove(gone.__eq__)
+        self._metric.remove(self._label_set(labelvalues).__eq__)
 
     def remove_by_labels(self, labels: dict[str, str]) -> None:
         """Remove all series that have these values, whatever their other labels are.
@@ -312,7 +320,7 @@ class Counter(Instrument):
     _kind = "counter"
     _store: CounterStore | None
 
-    def _bind(self, metric: Metric, labelvalues: tuple[str, ...], store: Any) -> None:  # noqa: ANN401
+    def _bind(self, metric: Metric, labelvalues: tuple[str, ...], store: Any) -> None:
         super()._bind(metric, labelvalues, store)
         self._fast: dict[int, list[float]] = {} if store is None else store.fast
 
@@ -420,7 +428,7 @@ class Gauge(Instrument):
     _kind = "gauge"
     _store: GaugeStore | None
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  prometheus_client's signature
         self,
         name: str,
         documentation: str,
@@ -450,25 +458,32 @@ class Gauge(Instrument):
 
     def inc(self, amount: float = 1) -> None:
         """Raise the value by `amount`."""
-        if self._store is None:
+        store = self._store
+        if store is None:
             raise self._no_labels()
-        self._store.add(number(amount))
+        if amount.__class__ is not int:
+            amount = number(amount)
+        with store.shared.lock:
+            store.value += amount
+            store.used = True
 
     def dec(self, amount: float = 1) -> None:
         """Lower the value by `amount`."""
-        if self._store is None:
-            raise self._no_labels()
-        self._store.add(-number(amount))
+        self.inc(-amount)
 
     def set(self, value: float) -> None:
         """Make `value` the current one."""
-        if self._store is None:
+        store = self._store
+        if store is None:
             raise self._no_labels()
-        self._store.set(float(value))
+        value = float(value)
+        with store.shared.lock:
+            store.value = value
+            store.used = True
 
     def set_to_current_time(self) -> None:
         """Set the value to the time now, in seconds since 1970."""
-        self.set(time.time())
+        self.set(clock.now())
 
     def set_function(self, f: Callable[[], float]) -> None:
         """Ask `f` for the value at each collect, from any thread; nothing else counts then.
@@ -501,14 +516,14 @@ class Gauge(Instrument):
 class _Distribution(Instrument):
     """What histograms and summaries have in common: they observe amounts."""
 
-    __slots__ = ("_armed", "_bounds", "_fast")
+    __slots__ = ("_armed", "_edges", "_fast")
 
     _store: HistogramStore | SummaryStore | None
 
-    def _bind(self, metric: Metric, labelvalues: tuple[str, ...], store: Any) -> None:  # noqa: ANN401
+    def _bind(self, metric: Metric, labelvalues: tuple[str, ...], store: Any) -> None:
         super()._bind(metric, labelvalues, store)
-        self._bounds = metric.shape.bounds
-        self._armed: list[int] = [0] * (len(self._bounds) + 1) if store is None else store.armed
+        self._edges: tuple[float, ...] = () if store is None else store.edges
+        self._armed: list[int] = [1] if store is None else store.armed
         self._fast: dict[int, list[float]] = {} if store is None else store.fast
 
     def _observe(self, amount: float, exemplar: Mapping[str, str] | None = None) -> None:
@@ -547,7 +562,7 @@ class Histogram(_Distribution):
 
     DEFAULT_BUCKETS: ClassVar = DEFAULT_BUCKETS
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  prometheus_client's signature
         self,
         name: str,
         documentation: str,
@@ -581,15 +596,14 @@ class Histogram(_Distribution):
             LabelError: The histogram has labels, and this is not one of its children.
         """
         if exemplar is None and (amount.__class__ is float or amount.__class__ is int):
-            index = bisect_left(self._bounds, amount)
-            # NaN would be put into the first bucket.
-            if not self._armed[index] and (index or amount == amount):  # noqa: PLR0124
+            index = bisect_left(self._edges, amount)
+            if not self._armed[index]:
                 try:
                     cell = self._fast[get_ident()]
                 except KeyError:
                     pass
                 else:
-                    cell[-1] += amount
+                    cell[0] += amount
                     cell[index] += 1
                     return
         self._observe(amount, exemplar)
@@ -639,8 +653,8 @@ class Summary(_Distribution):
             except KeyError:
                 pass
             else:
-                cell[1] += amount
-                cell[0] += 1
+                cell[0] += amount
+                cell[1] += 1
                 return
         self._observe(amount)
 
@@ -725,7 +739,7 @@ class Enum(Instrument):
     _kind = "enum"
     _store: EnumStore | None
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  prometheus_client's signature
         self,
         name: str,
         documentation: str,
@@ -825,21 +839,24 @@ def _exemplar(labels: Mapping[str, str] | None, value: float) -> Exemplar | None
         )
         raise MetricError(msg)
     pairs = tuple((names.label_text(k), names.label_text(v)) for k, v in labels.items())
-    return Exemplar(value, time.time(), labels=pairs)
+    return Exemplar(value, clock.now(), labels=pairs)
 
 
-def _overflowed(metric: Metric, label: str, values: int) -> None:
+def _overflowed(metric: Metric, labels: tuple[str, ...], placed: tuple[str, ...]) -> None:
     """Count a look-up whose label set was folded, and say so the first time."""
     name = metric.shape.exposed_name
     if name == semconv.LABEL_OVERFLOW.name:
         return
-    diagnostics.warn_once(
-        f"overflow:{name}",
-        "metric %s has too many label sets: label %r has %d values, and further ones are counted "
-        "as %r. Drop that label, or raise OTEL_PIPELINE_CARDINALITY_LIMIT",
-        name,
-        label,
-        values,
-        semconv.OTHER,
-    )
-    Counter.from_spec(semconv.LABEL_OVERFLOW, metric.registry).labels(name).inc()
+    if metric.overflow is None:
+        label, values = metric.folded_label(labels, placed)
+        diagnostics.warn_once(
+            f"overflow:{name}",
+            "metric %s has too many label sets: label %r has %d values, and further ones are "
+            "counted as %r. Drop that label, or raise OTEL_PIPELINE_CARDINALITY_LIMIT",
+            name,
+            label,
+            values,
+            semconv.OTHER,
+        )
+        metric.overflow = Counter.from_spec(semconv.LABEL_OVERFLOW, metric.registry).labels(name)
+    metric.overflow.inc()

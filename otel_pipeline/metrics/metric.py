@@ -21,10 +21,10 @@ from otel_pipeline.metrics.cells import (
     SummaryStore,
 )
 from otel_pipeline.metrics.replay import representatives
-from otel_pipeline.metrics.snapshots import EnumPoint, Family, HistogramPoint, InfoPoint, Point
+from otel_pipeline.metrics.snapshots import EnumPoint, Family, InfoPoint, Point
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from opentelemetry.metrics import CallbackOptions, Meter
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Metric", "Shape", "forked"]
 
 LabelSet = tuple[str, ...]
-#: The label that was folded first, and how many values it has.
-Folded = tuple[str, int]
 
 #: Observations of one series that are handed on when a provider is adopted; each is one call.
 _MOST_REPLAYED: Final = 100_000
@@ -71,11 +69,12 @@ class Shape:
         return (self.name, self.kind, self.labelnames, self.unit, self.bounds, self.states)
 
     def __str__(self) -> str:
-        parts = [f"{self.kind} {self.exposed_name}"]
-        for field in ("labelnames", "unit", "bounds", "states"):
-            if value := getattr(self, field):
-                parts.append(f"{field}={value!r}")
-        return " ".join(parts)
+        """Return what messages say of the metric: its kind, its name, and what was given."""
+        given = {
+            field: getattr(self, field) for field in ("labelnames", "unit", "bounds", "states")
+        }
+        parts = [f"{field}={value!r}" for field, value in given.items() if value]
+        return " ".join([self.kind, self.exposed_name, *parts])
 
 
 #: Every metric, for the hook that runs in forked children.
@@ -93,39 +92,44 @@ class Metric:
     def __init__(self, shape: Shape, registry: Registry) -> None:
         self.shape = shape
         self.registry = registry
-        self.shared = Shared()
+        self.shared = Shared(shape.exposed_name)
         #: Instruments bound to a series, kept here for them. Never replaced.
         self.handles: dict[LabelSet, Any] = {}
+        #: The counter of this metric's folded look-ups, once there is one; kept by them as well.
+        self.overflow: Any = None
         self._stores: dict[LabelSet, Store] = {}
         #: Series that a stash put aside; one that is used again comes back.
         self._dormant: weakref.WeakValueDictionary[LabelSet, Store] = weakref.WeakValueDictionary()
         self._guard = Guard(shape.labelnames, dict(shape.label_limits))
         self._meter: Meter | None = None
+        self._known_meters: weakref.WeakSet[Meter] = weakref.WeakSet()
         self._otel_name, self._otel_unit = names.otel_name(shape.name, shape.unit, shape.kind)
         _ALL.add(self)
 
     # Series
 
-    def store(self, labels: LabelSet) -> tuple[Store, Folded | None]:
-        """Return the store of a label set, made if need be, folded beyond the limit.
+    def store(self, labels: LabelSet) -> Store:
+        """Return the store of a label set, made if need be.
+
+        Beyond the limit it is that of a label set which is partly `__other__`.
 
         Args:
             labels: Label values, in the order of the label names.
-
-        Returns:
-            The store, and what was folded to get there, if anything was.
         """
         with self.shared.lock:
             known = self._stores.get(labels)
             if known is not None:
-                return known, None
+                return known
             limit = VOCABULARY_LIMIT if self.shape.vocabulary else self.registry.limit
             placed = self._guard.place(labels, self._stores.keys(), limit)
-            if placed not in self._stores:
-                self._stores[placed] = self._dormant.pop(placed, None) or self._new_store(placed)
-                self._guard.created(placed)
-            folded = None if placed == labels else self._guard.widest(placed, labels)
-            return self._stores[placed], folded
+            return self._stores.get(placed) or self._created(placed)
+
+    def _created(self, labels: LabelSet) -> Store:
+        store = self._dormant.get(labels) or self._new_store(labels)
+        self._dormant.pop(labels, None)
+        self._stores[labels] = store
+        self._guard.created(labels)
+        return store
 
     def _new_store(self, labels: LabelSet) -> Store:
         match self.shape.kind:
@@ -141,6 +145,11 @@ class Metric:
                 return InfoStore(self.shared, labels)
             case "enum":
                 return EnumStore(self.shared, labels, self.shape.states[0])
+
+    def folded_label(self, labels: LabelSet, placed: LabelSet) -> tuple[str, int]:
+        """Return the widest label that was folded, and how many values it has."""
+        with self.shared.lock:
+            return self._guard.widest(labels, placed, self._stores.keys())
 
     def remove(self, matches: Callable[[LabelSet], bool]) -> None:
         """Forget the series whose label values match."""
@@ -229,7 +238,7 @@ class Metric:
         """Feed an instrument of `meter` from now on as well; None ends it.
 
         Counters, gauges, infos and enums are observed by the provider's own readers, so totals
-        arrive whole. Histograms and summaries hand on each observation.
+        arrive whole. Histograms and summaries hand on each observation, first those of before.
         """
         if meter is self._meter:
             return
@@ -237,9 +246,9 @@ class Metric:
         try:
             if self.shape.kind in {"histogram", "summary"}:
                 self._record_into(meter)
-            elif meter is not None:
+            elif meter is not None and meter not in self._known_meters:
                 self._be_observed_by(meter)
-        except Exception as error:  # noqa: BLE001 - someone else's provider; the program goes on
+        except Exception as error:  # noqa: BLE001  someone else's provider; the program goes on
             diagnostics.warn_once(
                 f"bridge:{self.shape.name}",
                 "%s does not go to the OpenTelemetry provider that is installed: %r",
@@ -248,15 +257,18 @@ class Metric:
             )
 
     def _be_observed_by(self, meter: Meter) -> None:
+        self._known_meters.add(meter)
+
         def observe(_: CallbackOptions) -> Iterable[Observation]:
             if self._meter is not meter:
                 return []
             return [seen for point in self.family().points for seen in self._observations(point)]
 
-        if self.shape.kind == "counter":
-            create: Callable[..., object] = meter.create_observable_counter
-        else:
-            create = meter.create_observable_gauge
+        create = (
+            meter.create_observable_counter
+            if self.shape.kind == "counter"
+            else meter.create_observable_gauge
+        )
         create(
             self._otel_name,
             [observe],
@@ -284,12 +296,13 @@ class Metric:
         record = None if meter is None else self._recorder(meter)
         with self.shared.lock:
             self.shared.record = record
-            points = [store.point() for store in self._live_stores()]
-            for store in [*self._stores.values(), *self._dormant.values()]:
+            stores = [store for store in self._live_stores() if isinstance(store, HistogramStore)]
+            for store in [*stores, *self._dormant.values()]:
                 store.slow_down()
+            lacking = [(store.labels, store.hand_on()) for store in stores]
         if record is not None:
-            for point in points:
-                self._replay(point, record)
+            for labels, (total, counts) in lacking:
+                self._replay(labels, counts, total, record)
 
     def _recorder(self, meter: Meter) -> Callable[[float, LabelSet], None]:
         histogram = meter.create_histogram(
@@ -302,14 +315,19 @@ class Metric:
         def record(amount: float, labels: LabelSet) -> None:
             try:
                 histogram.record(amount, self._attributes(labels))
-            except Exception as error:  # noqa: BLE001 - as in bridge()
+            except Exception as error:  # noqa: BLE001  as in bridge()
                 diagnostics.warn_once(f"record:{self.shape.name}", "record failed: %r", error)
 
         return record
 
-    def _replay(self, point: Any, record: Callable[[float, LabelSet], None]) -> None:  # noqa: ANN401
-        """Hand on what was observed before, exact in its bucket counts and its sum."""
-        counts = point.counts if isinstance(point, HistogramPoint) else (point.count,)
+    def _replay(
+        self,
+        labels: LabelSet,
+        counts: Sequence[int],
+        total: float,
+        record: Callable[[float, LabelSet], None],
+    ) -> None:
+        """Record what was observed before, exact in its bucket counts and its sum."""
         if sum(counts) > _MOST_REPLAYED:
             diagnostics.warn_once(
                 f"replay:{self.shape.name}",
@@ -319,9 +337,9 @@ class Metric:
                 _MOST_REPLAYED,
             )
             return
-        for value, count in representatives(counts, self.shape.bounds, point.sum):
+        for value, count in representatives(counts, self.shape.bounds, total):
             for _ in range(count):
-                record(value, point.labels)
+                record(value, labels)
 
 
 def forked() -> None:

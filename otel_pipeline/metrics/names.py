@@ -87,8 +87,8 @@ def family_name(kind: Kind, name: str, namespace: str, subsystem: str, unit: str
         MetricNameError: The name is empty or has characters that Prometheus cannot carry.
         MetricError: A kind without unit was given one.
     """
-    if not isinstance(name, str) or not name:
-        msg = f"Metric name should not be empty, and a string: got {name!r}"
+    if not name:
+        msg = "Metric name should not be empty: give the metric a name"
         raise MetricNameError(msg)
     full = "_".join(part for part in (namespace, subsystem, name) if part)
     if kind == "counter":
@@ -139,7 +139,7 @@ def check_label_names(kind: Kind, family: str, labelnames: Iterable[str]) -> tup
 
 def check_label_name(family: str, name: str) -> None:
     """Raise `MetricNameError` unless `name` can be a label of the metric `family`."""
-    if not isinstance(name, str) or not _LABEL_NAME.fullmatch(name):
+    if not _LABEL_NAME.fullmatch(name):
         msg = (
             f"{family}: invalid label name {name!r}: Prometheus allows letters, digits and '_', "
             "and no digit first. Rename the label"
@@ -164,8 +164,8 @@ def otel_name(family: str, unit: str, kind: Kind) -> tuple[str, str]:
     """Return the name and the unit of a metric in OpenTelemetry.
 
     Prometheus's OTLP receiver puts unit and `_total` back, and so arrives at the name that
-    `/metrics` shows. It leaves a unit out whose word stands elsewhere in the name; the name then
-    keeps it here.
+    `/metrics` shows. It does not add a word that stands in the name already; the name then keeps
+    its unit here.
 
     Args:
         family: The family name, as `family_name` returns it.
@@ -184,13 +184,17 @@ def otel_name(family: str, unit: str, kind: Kind) -> tuple[str, str]:
     if not ucum:
         return family, ""
     name = family.removesuffix(f"_{unit}")
-    return (family if unit in name.split("_") or not name else name), ucum
+    if unit in name.split("_"):
+        return family, "" if unit == "ratio" else ucum
+    return name, ucum
 
 
 def label_text(value: object) -> str:
     """Return a label value as text that a scrape can carry, whatever the value does."""
     try:
         text = str.__str__(str(value))
-    except Exception:  # noqa: BLE001 - a broken __str__ must not reach the user's program
+    except Exception:  # noqa: BLE001  a broken __str__ must not reach the user's program
         return f"<unprintable {type(value).__name__}>"
+    if text.isascii() and "\0" not in text:
+        return text
     return _UNPRINTABLE.sub("\ufffd", text)

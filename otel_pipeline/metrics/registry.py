@@ -133,7 +133,7 @@ class Registry:
         for source in list(self._sources):
             try:
                 families.extend(source())
-            except Exception as error:  # noqa: BLE001 - one source must not cost the others
+            except Exception as error:  # noqa: BLE001  one source must not cost the others
                 diagnostics.warn_once(f"source:{source!r}", "metrics are missing: %r", error)
         if touched_only:
             return [family for family in families if family.points]
@@ -211,7 +211,8 @@ def _forked() -> None:
     metrics.forked()
 
 
-os.register_at_fork(after_in_child=_forked)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 #: Where instruments are declared unless told otherwise.
 REGISTRY: Final = Registry()

@@ -28,28 +28,22 @@ def representatives(
     """
     values = [_middle(index, bounds) for index in range(len(counts))]
     filled = [index for index, count in enumerate(counts) if count]
-    if math.isfinite(total):
-        rest = total - math.fsum(counts[index] * values[index] for index in filled)
-        # The open ends take what they can; what is between the bounds is moved within them.
+    rest = total - math.fsum(counts[index] * values[index] for index in filled)
+    if math.isfinite(rest):
+        # Each bucket takes as much of what lacks as it can, the open one at the end all of it.
         for index in reversed(filled):
-            low, high = _limits(index, bounds)
-            wanted = values[index] + rest / counts[index]
-            moved = min(max(wanted, low), high)
+            low, high = _limits(index, bounds, least=0.0 if total >= 0 else -math.inf)
+            moved = min(max(values[index] + rest / counts[index], low), high)
             rest -= (moved - values[index]) * counts[index]
             values[index] = moved
-    elif filled:
-        yield from ((values[index], counts[index]) for index in filled[:-1])
-        yield values[filled[-1]], counts[filled[-1]] - 1
-        yield total, 1
-        return
     for index in filled:
         yield values[index], counts[index]
 
 
-def _limits(index: int, bounds: Sequence[float]) -> tuple[float, float]:
+def _limits(index: int, bounds: Sequence[float], least: float) -> tuple[float, float]:
     """Return the least and the greatest value that falls into a bucket."""
-    low = math.nextafter(bounds[index - 1], math.inf) if index else -math.inf
     high = bounds[index] if index < len(bounds) else math.inf
+    low = math.nextafter(bounds[index - 1], math.inf) if index else min(least, high)
     return low, high
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast
+
+from otel_pipeline import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,14 +34,14 @@ def _wrapped(function: F, block: Callable[[], AbstractContextManager[Any]]) -> F
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
-        async def measured_async(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        async def measured_async(*args: Any, **kwargs: Any) -> Any:
             with block():
                 return await function(*args, **kwargs)
 
         return cast("F", measured_async)
 
     @functools.wraps(function)
-    def measured(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def measured(*args: Any, **kwargs: Any) -> Any:
         with block():
             return function(*args, **kwargs)
 
@@ -62,7 +63,7 @@ class Timer(Generic[M]):
 
     def __enter__(self) -> Self:
         """Start to measure."""
-        self._starts.append(perf_counter())
+        self._starts.append(clock.perf_counter())
         return self
 
     def __exit__(
@@ -72,7 +73,7 @@ class Timer(Generic[M]):
         traceback: TracebackType | None,
     ) -> None:
         """Report the seconds, also when the block failed."""
-        self.duration = max(perf_counter() - self._starts.pop(), 0)
+        self.duration = max(clock.perf_counter() - self._starts.pop(), 0)
         self._callback(self._metric, self.duration)
 
     def labels(self, *labelvalues: object, **labelkwargs: object) -> None:

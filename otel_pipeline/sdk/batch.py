@@ -308,7 +308,7 @@ class BatchProcessor(Generic[T]):
             and (self._told_to_wait or not self._hurried)
             and self._receive(self._next_attempt)
         ):
-            pass
+            self._answer()
 
     def _receive(self, until: float | None) -> bool:
         """Take one message from the inbox; return False if none came in time."""
@@ -426,14 +426,18 @@ class BatchProcessor(Generic[T]):
         return True
 
     def _answer(self, *, failed: bool = False) -> None:
-        """Answer the flushes whose items are gone, and when an attempt failed, the others too."""
+        """Answer the flushes whose items are gone, and when an attempt failed, the others too.
+
+        While a batch is stuck in the hand, those whose time is over are forgotten, too.
+        """
         account = self._ledger.snapshot()
         gone = account["produced"] - account["pending_memory"]
         lost = account["rejected"] + account["dropped"]
         waiting = []
         for flush in self._flushes:
             is_out = gone >= flush.target
-            if is_out or failed or time.monotonic() >= flush.deadline:
+            is_late = bool(self._hand) and time.monotonic() >= flush.deadline
+            if is_out or failed or is_late:
                 flush.answer.put(is_out and lost == flush.lost)
             else:
                 waiting.append(flush)
@@ -489,6 +493,7 @@ class BatchProcessor(Generic[T]):
                 if message is not None:
                     self._flushes.append(message)
         self._answer(failed=True)
+        self._inbox.put(None)  # the worker may still wait for the message that it is over
 
     # --- What is said -----------------------------------------------------------------------------
 
@@ -520,20 +525,7 @@ class BatchProcessor(Generic[T]):
         elif outcome.kind == "delivered":
             if reason:
                 self._say_once("remark", "%s took %s and says: %s", endpoint, self._noun, reason)
-        elif outcome.kind == "retry":
-            self._say_once(
-                "retry", "%s cannot take %s now, tried again: %s", endpoint, self._noun, reason
-            )
-        elif self._explicit:
-            self._say_once(
-                "away",
-                "%s does not answer: %s wait in memory, at most %d, and are tried again: %s",
-                endpoint,
-                self._noun,
-                self._max_queue,
-                reason,
-            )
-        else:
+        elif outcome.kind == "away" and not self._explicit:
             parts = urlsplit(endpoint)
             self._say_once(
                 "away",
@@ -542,6 +534,21 @@ class BatchProcessor(Generic[T]):
                 f"{parts.scheme}://{parts.netloc}" if parts.netloc else endpoint,
                 self._noun,
                 self._signal.upper(),
+            )
+        elif self._closed:
+            pass  # not tried again: `_finish` says what becomes of them
+        elif outcome.kind == "retry":
+            self._say_once(
+                "retry", "%s cannot take %s now, tried again: %s", endpoint, self._noun, reason
+            )
+        else:
+            self._say_once(
+                "away",
+                "%s does not answer: %s wait in memory, at most %d, and are tried again: %s",
+                endpoint,
+                self._noun,
+                self._max_queue,
+                reason,
             )
 
 

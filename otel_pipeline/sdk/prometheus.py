@@ -26,16 +26,19 @@ import time
 import weakref
 from bisect import bisect_left
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate, groupby
 from operator import add, attrgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 from urllib.parse import parse_qs, urlsplit
 
 from opentelemetry.sdk.metrics.export import (
     ExponentialHistogram,
     Gauge,
     Histogram,
+    HistogramDataPoint,
     MetricReader,
+    NumberDataPoint,
     Sum,
 )
 from prometheus_client.exposition import choose_encoder
@@ -54,14 +57,13 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import (
         Buckets,
         ExponentialHistogramDataPoint,
-        HistogramDataPoint,
         Metric,
         MetricsData,
-        NumberDataPoint,
     )
     from opentelemetry.sdk.resources import Resource
-    from prometheus_client.registry import Collector
+    from prometheus_client.registry import CollectorRegistry
 
+    from otel_pipeline.metrics.snapshots import EnumPoint, SummaryPoint
     from otel_pipeline.semconv import Kind
 
 __all__ = [
@@ -331,13 +333,13 @@ def _series(
 ) -> _Series:
     start = point.start_time_unix_nano or 0
     exemplars = [_exemplar(exemplar) for exemplar in point.exemplars if exemplar.trace_id]
-    if hasattr(point, "value"):
+    if isinstance(point, NumberDataPoint):
         return _Series(Point(values, point.value, start, exemplars[-1] if exemplars else None))
-    if hasattr(point, "scale"):
-        bounds, counts = _classic_buckets(point)
-    else:
+    if isinstance(point, HistogramDataPoint):
         bounds = tuple(map(float, point.explicit_bounds))
         counts = tuple(point.bucket_counts)
+    else:
+        bounds, counts = _classic_buckets(point)
     latest: list[Exemplar | None] = [None] * len(counts)
     for exemplar in exemplars:
         latest[bisect_left(bounds, exemplar.value)] = exemplar
@@ -385,21 +387,16 @@ def _classic_buckets(
     scrapes match; a wide histogram takes every second of them, and so on.
     """
     scale = min(point.scale, _FINEST_SCALE)
-    while True:
-        positive = _rescaled(point.positive, point.scale - scale)
-        negative = _rescaled(point.negative, point.scale - scale)
-        if _width(positive) + _width(negative) <= _MOST_BUCKETS:
-            break
+    positive = _rescaled(point.positive, point.scale - scale)
+    while positive and max(positive) - min(positive) >= _MOST_BUCKETS:
         scale -= 1
-    counts: dict[float, int] = {}
-    for index in range(max(negative, default=-1), min(negative, default=0) - 1, -1):
-        counts[-_power(index, scale)] = negative.get(index, 0)
-    if point.zero_count or negative or not positive:
-        counts[0.0] = point.zero_count
+        positive = _rescaled(point.positive, point.scale - scale)
+    # What is not above 0 shares one bucket: the SDK takes no negative values.
+    counts = {0.0: point.zero_count + sum(point.negative.bucket_counts)}
     if positive:
-        counts.setdefault(_power(min(positive), scale), 0)
-    for index in range(min(positive, default=0), max(positive, default=-1) + 1):
-        counts[_power(index + 1, scale)] = positive.get(index, 0)
+        first, last = min(positive), max(positive)
+        counts.setdefault(_power(first, scale), 0)
+        counts |= {_power(i + 1, scale): positive.get(i, 0) for i in range(first, last + 1)}
     counts.pop(math.inf, None)
     inside = tuple(counts.values())
     return tuple(counts), (*inside, point.count - sum(inside))
@@ -414,12 +411,8 @@ def _rescaled(buckets: Buckets, steps: int) -> dict[int, int]:
     return counts
 
 
-def _width(counts: Mapping[int, int]) -> int:
-    return max(counts) - min(counts) + 1 if counts else 0
-
-
 def _power(index: int, scale: int) -> float:
-    """Return the lower bound of a bucket: `2 ** (index / 2 ** scale)`, infinite above all floats."""
+    """Return the lower bound of a bucket, `2 ** (index / 2 ** scale)`."""
     exponent = index * 2.0**-scale
     return 2.0**exponent if exponent < sys.float_info.max_exp else math.inf
 
@@ -520,7 +513,7 @@ class Exposition:
         if resources:
             yield [_target_info(resources[0])]
         for reader, _ in self._attached:
-            families = _guarded("OpenTelemetry's SDK", lambda: families_from_sdk(reader.read()))  # noqa: B023  called at once
+            families = _guarded("the SDK", partial(_read, reader))
             for _, group in groupby(families, key=attrgetter("name")):
                 yield list(group)
 
@@ -531,6 +524,10 @@ def _guarded(source: str, collect: Callable[[], Iterable[Family]]) -> list[Famil
     except Exception as error:  # noqa: BLE001  the other sources still have something to show
         _left_out(f"what {source} holds", repr(error))
         return []
+
+
+def _read(reader: SnapshotReader) -> list[Family]:
+    return families_from_sdk(reader.read())
 
 
 def _target_info(resource: Resource) -> Family:
@@ -544,16 +541,20 @@ def _negotiate(accept: str) -> tuple[bool, str]:
     All names fit the legacy character set, so every escaping scheme but `allow-utf-8` gives what
     `underscores` gives, and the answer says so.
     """
-    try:
-        _, chosen = choose_encoder(accept)
-    except Exception:  # noqa: BLE001  a version that is no number
-        return False, TEXT
+    _, chosen = _choose(accept)
     openmetrics = chosen.startswith("application/openmetrics-text")
     if "escaping=" not in chosen:
         return openmetrics, OPENMETRICS if openmetrics else TEXT
     scheme = "allow-utf-8" if chosen.endswith("allow-utf-8") else "underscores"
     base = OPENMETRICS if openmetrics else TEXT.replace("0.0.4", "1.0.0")
     return openmetrics, f"{base}; escaping={scheme}"
+
+
+def _choose(accept: str) -> tuple[Callable[[Any], bytes], str]:
+    try:
+        return choose_encoder(accept)
+    except Exception:  # noqa: BLE001  a version that is no number
+        return choose_encoder("")
 
 
 def _encode(document: str) -> bytes:
@@ -566,17 +567,18 @@ def _encode(document: str) -> bytes:
 
 def _render(group: _Group, names: Collection[str], *, openmetrics: bool) -> str:
     """Render families of one name under one head; an empty string if none of it is wanted."""
-    write = _WRITERS[group[0].kind]
     try:
+        write = _WRITERS[group[0].kind]
+        head = _head(group[0], openmetrics=openmetrics)
         lines = [line for family in group for line in write(family, openmetrics=openmetrics)]
     except Exception as error:  # noqa: BLE001  a page without this family is still a page
         _left_out(f"{group[0].kind} {group[0].name!r}", repr(error))
         return ""
     if names:
-        lines = [line for line in lines if _SAMPLE_NAME.match(line)[0] in names]
+        lines = [line for line in lines if _SAMPLE_END.split(line, maxsplit=1)[0] in names]
         if not lines:
             return ""
-    return _head(group[0], openmetrics=openmetrics) + "".join(lines)
+    return head + "".join(lines)
 
 
 def _head(family: Family, *, openmetrics: bool) -> str:
@@ -594,7 +596,7 @@ def _head(family: Family, *, openmetrics: bool) -> str:
 def _number_lines(family: Family, *, openmetrics: bool) -> Iterator[str]:
     name = exposed_name(family.name, family.kind)
     series = _series_writer(name, family.labelnames)
-    for point in family.points:
+    for point in cast("tuple[Point, ...]", family.points):  # as its kind says; here and below
         exemplar = _exemplar_text(point.exemplar) if openmetrics and point.exemplar else ""
         yield f"{series(point.labels)} {_number(point.value)}{exemplar}\n"
 
@@ -606,7 +608,7 @@ def _histogram_lines(family: Family, *, openmetrics: bool) -> Iterator[str]:
     count = _series_writer(f"{family.name}_count", family.labelnames)
     total = _series_writer(f"{family.name}_sum", family.labelnames)
     negative = bool(family.bounds) and family.bounds[0] < 0
-    for point in family.points:
+    for point in cast("tuple[HistogramPoint, ...]", family.points):
         below = tuple(accumulate(point.counts))
         for bound, number, exemplar in zip(bounds, below, point.exemplars, strict=True):
             note = _exemplar_text(exemplar) if openmetrics and exemplar else ""
@@ -621,20 +623,20 @@ def _histogram_lines(family: Family, *, openmetrics: bool) -> Iterator[str]:
 def _summary_lines(family: Family, *, openmetrics: bool) -> Iterator[str]:  # noqa: ARG001  one signature
     count = _series_writer(f"{family.name}_count", family.labelnames)
     total = _series_writer(f"{family.name}_sum", family.labelnames)
-    for point in family.points:
+    for point in cast("tuple[SummaryPoint, ...]", family.points):
         yield f"{count(point.labels)} {_number(point.count)}\n"
         yield f"{total(point.labels)} {_number(point.sum)}\n"
 
 
 def _info_lines(family: Family, *, openmetrics: bool) -> Iterator[str]:  # noqa: ARG001
-    for point in family.points:
+    for point in cast("tuple[InfoPoint, ...]", family.points):
         series = _series_writer(f"{family.name}_info", (*family.labelnames, *point.info))
         yield f"{series((*point.labels, *point.info.values()))} 1.0\n"
 
 
 def _enum_lines(family: Family, *, openmetrics: bool) -> Iterator[str]:  # noqa: ARG001
     series = _series_writer(family.name, (*family.labelnames, family.name))
-    for point in family.points:
+    for point in cast("tuple[EnumPoint, ...]", family.points):
         for state in family.states:
             yield f"{series((*point.labels, state))} {_number(int(state == point.state))}\n"
 
@@ -648,7 +650,7 @@ _WRITERS: Final = {
     "enum": _enum_lines,
 }
 _TEXT_TYPES: Final = {"info": "gauge", "enum": "gauge"}
-_SAMPLE_NAME: Final = re.compile(r"[^{ ]+")
+_SAMPLE_END: Final = re.compile(r"[{ ]")
 
 
 def _series_writer(name: str, labelnames: Sequence[str]) -> Callable[[tuple[str, ...]], str]:
@@ -656,7 +658,7 @@ def _series_writer(name: str, labelnames: Sequence[str]) -> Callable[[tuple[str,
     if not labelnames:
         return lambda _values: name
     order = sorted(range(len(labelnames)), key=labelnames.__getitem__)
-    template = "%s{%s}" % (name, ",".join(f'{labelnames[i]}="%s"' for i in order))
+    template = name + "{" + ",".join(f'{labelnames[i]}="%s"' for i in order) + "}"
     quotes = 2 * len(labelnames)
 
     def write(values: tuple[str, ...]) -> str:
@@ -677,7 +679,8 @@ def _escaped(value: str) -> str:
 def _number(value: float) -> str:
     if type(value) is int and -_EXPONENT_FROM < value < _EXPONENT_FROM:
         return f"{value}.0"
-    return floatToGoString(value)
+    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
+    return text
 
 
 #: From here on numbers are written with an exponent.
@@ -778,9 +781,11 @@ class MetricsServer:
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}/metrics"
 
     def __enter__(self) -> Self:
+        """Return the server, which is running."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Stop."""
         self.stop()
 
     def stop(self) -> None:
@@ -802,7 +807,8 @@ class MetricsServer:
             owned.close()
 
     def _abandon(self) -> None:
-        """Let go of the sockets in a forked child: the parent serves, and the port must get free."""
+        """Let go of the sockets in a forked child: the parent serves."""
+        self._stopping = threading.Event()  # a thread of the parent may hold the inherited one
         self._stopping.set()
         self._close()
 
@@ -825,9 +831,7 @@ class MetricsServer:
         except OSError:  # too many open files: wait, or this would spin
             self._stopping.wait(0.1)
             return False
-        thread = threading.Thread(
-            target=self._handle, args=(connection, address), name="otel-pipeline-scrape", daemon=True
-        )
+        thread = threading.Thread(target=self._handle, args=(connection, address), daemon=True)
         try:
             thread.start()
         except RuntimeError:  # no more threads, or the interpreter is ending
@@ -883,7 +887,7 @@ class MetricsServer:
         return _Response("200 OK", json.dumps(status, default=str).encode(), "application/json")
 
     def _index(self) -> _Response:
-        return _Response("200 OK", b"/metrics  metrics, for Prometheus\n/status   who scraped last\n")
+        return _Response("200 OK", b"/metrics  for Prometheus\n/status   who scraped last\n")
 
 
 #: A scrape is sent over a fast network, so speed is worth more than the last tenth of size.
@@ -892,9 +896,7 @@ _GZIP_LEVEL: Final = 1
 
 def _listen(host: str, port: int) -> socket.socket:
     """Return a listening socket; a name that has several addresses gets an IPv4 one."""
-    found = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
     listener = socket.socket(family, kind, protocol)
     try:
@@ -979,16 +981,16 @@ def default_exposition() -> Exposition:
     return _default
 
 
-def start_http_server(
+def start_http_server(  # noqa: PLR0917  prometheus_client's signature
     port: int,
     addr: str = "0.0.0.0",  # noqa: S104  prometheus_client's default
-    registry: Collector | None = None,
+    registry: Registry | CollectorRegistry | None = None,
     certfile: str | None = None,
     keyfile: str | None = None,
     client_cafile: str | None = None,
     client_capath: str | None = None,
     protocol: int = ssl.PROTOCOL_TLS_SERVER,
-    client_auth_required: bool = False,  # noqa: FBT001, FBT002  prometheus_client's signature
+    client_auth_required: bool = False,  # noqa: FBT001, FBT002
     tls_min_version: ssl.TLSVersion | None = None,
     tls_max_version: ssl.TLSVersion | None = None,
 ) -> tuple[MetricsServer, threading.Thread]:
@@ -1036,7 +1038,7 @@ def start_http_server(
     return server, server.thread
 
 
-def _renderer(registry: Collector | None) -> Renderer:
+def _renderer(registry: Registry | CollectorRegistry | None) -> Renderer:
     if registry is None:
         return _default.render
     if isinstance(registry, Registry):
@@ -1044,7 +1046,7 @@ def _renderer(registry: Collector | None) -> Renderer:
 
     def render(accept: str, names: Collection[str]) -> tuple[bytes, str]:
         """Serve a registry of prometheus_client's the way it does."""
-        encode, content_type = choose_encoder(accept)
+        encode, content_type = _choose(accept)
         return encode(registry.restricted_registry(names) if names else registry), content_type
 
     return render

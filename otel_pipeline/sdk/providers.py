@@ -83,7 +83,9 @@ class _SwitchedTracerProvider(trace.TracerProvider):
 
 
 class _SwitchedLogger(otel_logs.Logger):
-    def __init__(self, switch: _Switch[otel_logs.LoggerProvider], identity: tuple[Any, ...]) -> None:
+    def __init__(
+        self, switch: _Switch[otel_logs.LoggerProvider], identity: tuple[Any, ...]
+    ) -> None:
         super().__init__(*identity)
         self._switch = switch
         self._identity = identity

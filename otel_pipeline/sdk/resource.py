@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from opentelemetry.sdk.resources import Resource
 
 if TYPE_CHECKING:
+    from opentelemetry.util.types import AttributeValue
+
     from otel_pipeline.config import Config
 
 __all__ = ["make_resource"]
@@ -23,7 +25,7 @@ def make_resource(config: Config) -> Resource:
     What was configured wins over what is detected. The command line is left out: it may hold
     secrets.
     """
-    detected = {
+    detected: dict[str, AttributeValue] = {
         "host.name": socket.gethostname(),
         "process.pid": os.getpid(),
         "process.runtime.name": sys.implementation.name,

@@ -36,11 +36,13 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.resources import Resource
 
-    from otel_pipeline.config import BatchConfig, Config, SignalConfig
+    from otel_pipeline.config import Config, SignalConfig
     from otel_pipeline.sdk.prometheus import Renderer
-    from otel_pipeline.sdk.transport import Transport
 
 __all__ = ["Runtime", "build"]
+
+#: Seconds that an item for the console waits for others.
+_CONSOLE_DELAY = 0.1
 
 
 class _Exporter(Protocol):
@@ -78,9 +80,10 @@ class Runtime:
         deadline = time.monotonic() + timeout
         for exporter in self.exporters:
             exporter.flush(0)
-        return all(
-            [exporter.flush(max(deadline - time.monotonic(), 0)) for exporter in self.exporters]
-        )
+        delivered = [
+            exporter.flush(max(deadline - time.monotonic(), 0)) for exporter in self.exporters
+        ]
+        return all(delivered)
 
     def shutdown(self, timeout: float) -> None:
         """End every exporter at the same time, then the metrics endpoint, then undo the set-up."""
@@ -135,42 +138,35 @@ def _redactor(config: Config) -> Redactor:
     return Redactor(keys=config.redact_keys, allow=config.redact_allow)
 
 
-def _queue(  # noqa: PLR0913  what a queue is made of
-    runtime: Runtime,
-    signal: str,
-    config: SignalConfig,
-    batching: BatchConfig,
-    encode: Callable[[Any], bytes],
-    ledger: Ledger,
-) -> list[Callable[[Any], None]]:
-    """Make a queue for each exporter of a signal and return the ways into them.
+def _queues(
+    runtime: Runtime, config: Config, signal: str, encode: Callable[[Any], bytes]
+) -> Iterator[Callable[[Any], None]]:
+    """Make a queue for each exporter of spans or log records and yield the ways into them.
 
     The ledger speaks of OTLP; what goes to the console besides is not counted.
     """
-    ways = []
-    for name in config.exporters:
-        transport: Transport
+    settings: SignalConfig = getattr(config, signal)
+    ledger: Ledger = getattr(runtime.ledgers, signal)
+    batching = config.span_batch if signal == Signal.TRACES else config.log_batch
+    for name in settings.exporters:
         console = name == "console"
-        transport = ConsoleTransport(signal) if console else transport_for(signal, config.otlp)
+        aside = console and len(settings.exporters) > 1
         queue: BatchProcessor[Any] = BatchProcessor(
             signal,
             encode=encode,
-            transport=transport,
-            ledger=Ledger("owned") if console and len(config.exporters) > 1 else ledger,
-            explicit=console or config.otlp.explicit,
-            timeout=config.otlp.timeout,
+            transport=ConsoleTransport(signal) if console else transport_for(signal, settings.otlp),
+            ledger=Ledger("owned") if aside else ledger,
+            explicit=console or settings.otlp.explicit,
+            timeout=settings.otlp.timeout,
             max_queue=batching.max_queue,
             max_batch=batching.max_batch,
-            delay=0.1 if console else batching.delay,
+            delay=_CONSOLE_DELAY if console else batching.delay,
         )
         runtime.exporters.append(queue)
-        ways.append(queue.add)
-    return ways
+        yield queue.add
 
 
-def _build_traces(
-    runtime: Runtime, config: Config, resource: Resource, redactor: Redactor
-) -> None:
+def _build_traces(runtime: Runtime, config: Config, resource: Resource, redactor: Redactor) -> None:
     if providers.is_foreign(Signal.TRACES):
         runtime.ledgers.traces.state = "adopted"
         runtime.redact_adopted_spans = redactor.value
@@ -178,23 +174,15 @@ def _build_traces(
     previous = propagate.get_global_textmap()
     propagate.set_global_textmap(_propagator(config))
     runtime.undo.callback(propagate.set_global_textmap, previous)
-    if not config.traces.exporters:
-        return
-    runtime.ledgers.traces.state = "owned"
+    # Without an exporter there are spans all the same: log lines carry their ids.
+    runtime.ledgers.traces.state = "owned" if config.traces.exporters else "off"
     provider = TracerProvider(
         sampler=make_sampler(config),
         resource=resource,
         shutdown_on_exit=False,
         span_limits=SpanLimits(**config.span_limits),
     )
-    for add in _queue(
-        runtime,
-        Signal.TRACES,
-        config.traces,
-        config.span_batch,
-        span_encoder(redactor),
-        runtime.ledgers.traces,
-    ):
+    for add in _queues(runtime, config, Signal.TRACES, span_encoder(redactor)):
         provider.add_span_processor(SpanCollector(add))
     runtime.undo.callback(providers.switch_tracers(provider))
 
@@ -207,14 +195,7 @@ def _build_logs(runtime: Runtime, config: Config, resource: Resource, redactor: 
         return
     runtime.ledgers.logs.state = "owned"
     provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
-    for add in _queue(
-        runtime,
-        Signal.LOGS,
-        config.logs,
-        config.log_batch,
-        log_encoder(redactor),
-        runtime.ledgers.logs,
-    ):
+    for add in _queues(runtime, config, Signal.LOGS, log_encoder(redactor)):
         provider.add_log_record_processor(RecordProcessor(add))
     runtime.undo.callback(providers.switch_loggers(provider))
 
@@ -293,7 +274,9 @@ def _push(runtime: Runtime, config: Config, resource: Resource, *, console: bool
     push = MetricPush(
         collect=REGISTRY.collect,
         sdk_reader=reader,
-        transport=ConsoleTransport(Signal.METRICS) if console else transport_for(Signal.METRICS, otlp),
+        transport=ConsoleTransport(Signal.METRICS)
+        if console
+        else transport_for(Signal.METRICS, otlp),
         ledger=Ledger("owned") if console else runtime.ledgers.metrics,
         explicit=console or otlp.explicit,
         interval=config.metric_export_interval,
@@ -307,7 +290,7 @@ def _push(runtime: Runtime, config: Config, resource: Resource, *, console: bool
 
 def _ledger_families(ledgers: Ledgers, since: int) -> Iterator[Family]:
     accounts = [
-        (signal, account)
+        (signal, dict[str, Any](account))
         for signal, account in ledgers.snapshot().items()
         if account["state"] == "owned"
     ]

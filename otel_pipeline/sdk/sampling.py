@@ -8,11 +8,14 @@ from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
     ALWAYS_ON,
     ParentBased,
-    Sampler,
     TraceIdRatioBased,
 )
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.sampling import (
+        Sampler,
+    )
+
     from otel_pipeline.config import Config
 
 __all__ = ["make_sampler"]

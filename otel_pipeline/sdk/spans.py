@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ class SpanCollector(SpanProcessor):
     def shutdown(self) -> None:
         """Do nothing: the queue behind `add` is its owner's to end."""
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002
         """Do nothing: the queue behind `add` is its owner's to flush."""
         return True
 
@@ -72,7 +73,7 @@ class RecordProcessor(LogRecordProcessor):
     def shutdown(self) -> None:
         """Do nothing: the queue behind `add` is its owner's to end."""
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002
         """Do nothing: the queue behind `add` is its owner's to flush."""
         return True
 
@@ -117,20 +118,14 @@ def _redact_attributes(attributes: Mapping[str, Any] | None, redactor: Redactor)
 def redact_record(record: ReadableLogRecord, redactor: Redactor) -> ReadableLogRecord:
     """Return a log record without secrets in its body and attributes."""
     inner = record.log_record
-    body = redactor.value("", inner.body)
+    body: Any = redactor.value("", inner.body)
     attributes = _redact_attributes(inner.attributes, redactor)
     if body is inner.body and attributes is inner.attributes:
         return record
-    clean = _copy(inner)
+    clean = copy.copy(inner)
     clean.body = body
     clean.attributes = attributes
     return dataclasses.replace(record, log_record=clean)
-
-
-def _copy(record: Any) -> Any:
-    clean = type(record).__new__(type(record))
-    clean.__dict__.update(record.__dict__)
-    return clean
 
 
 def span_encoder(redactor: Redactor) -> Callable[[Sequence[ReadableSpan]], bytes]:
@@ -146,6 +141,8 @@ def log_encoder(redactor: Redactor) -> Callable[[Sequence[ReadableLogRecord]], b
     """Return what turns log records into the bytes of an OTLP request."""
 
     def encode(records: Sequence[ReadableLogRecord]) -> bytes:
-        return encode_logs([redact_record(record, redactor) for record in records]).SerializeToString()
+        return encode_logs(
+            [redact_record(record, redactor) for record in records]
+        ).SerializeToString()
 
     return encode

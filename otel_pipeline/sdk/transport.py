@@ -178,8 +178,9 @@ class _Words:
         return line[:_MOST_REASON_CHARACTERS]
 
 
-def _without_credentials(parts: SplitResult) -> str:
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+def _shown(parts: SplitResult) -> str:
+    """Return a URL without its query, which may hold a key."""
+    return parts._replace(query="", fragment="").geturl()
 
 
 def _left(deadline: float) -> float:
@@ -188,6 +189,17 @@ def _left(deadline: float) -> float:
     if left <= 0:
         raise TimeoutError("the time for the request is over")
     return left
+
+
+def _status(content: bytes) -> Any:
+    """Return the google.rpc.Status that explains an error; empty if it cannot be read."""
+    from google.protobuf.message import DecodeError  # noqa: PLC0415
+    from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    try:
+        return Status.FromString(content)
+    except DecodeError:
+        return Status()
 
 
 # --- HTTP ---------------------------------------------------------------------------------------
@@ -234,22 +246,20 @@ class _HttpTransport:
             raise ConfigurationError(f"the OTLP endpoint has a bad port: {error}") from None
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ConfigurationError(
-                f"the OTLP endpoint {_without_credentials(parts)!r} is no http:// or https:// URL"
+                f"the OTLP endpoint {_shown(parts)!r} is no http:// or https:// URL"
             )
-        self.endpoint = _without_credentials(parts)
+        self.endpoint = _shown(parts)
         tls = parts.scheme == "https"
         self._host = parts.hostname
         self._port = port or (443 if tls else 80)
         self._tls = _tls_context(otlp) if tls else None
         self._proxy = _proxy_for(parts)
-        self._through_tunnel = self._proxy is not None and tls
-        self._target = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
-        if self._proxy is not None and not tls:
-            self._target = parts._replace(netloc=_netloc(parts), fragment="").geturl()
+        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._compress = _COMPRESSORS[otlp.compression]
         self._headers = _http_headers(otlp, parts)
-        if self._proxy is not None and not tls:
-            self._headers.update(_basic_auth("Proxy-Authorization", self._proxy))
+        if self._proxy is not None and not tls:  # with TLS, the proxy is told when tunnelling
+            self._target = f"http://{parts.netloc}{self._target}"
+            self._headers |= _proxy_headers(self._proxy)
         self._words = _Words(otlp.headers)
         self._service = _Service(signal)
         # `pop`, `append`, `add` and `discard` are atomic: no lock that a fork could leave held.
@@ -270,7 +280,7 @@ class _HttpTransport:
                 try:
                     return self._exchange(connection, body, deadline)
                 except TimeoutError:
-                    return Outcome("away", reason=f"no answer within {timeout:g} s")
+                    return Outcome("away", reason=f"no answer within {timeout:.1f} s")
                 except (OSError, http.client.HTTPException) as error:
                     if not kept:
                         return _broken(error)
@@ -314,9 +324,9 @@ class _HttpTransport:
                 raise OSError(f"a {self._proxy.scheme}:// proxy is not supported, only http://")
             sock = _connect(self._proxy.hostname or "", self._proxy.port or 80, deadline)
         try:
-            if self._through_tunnel and self._proxy is not None:
-                _open_tunnel(sock, self._host, self._port, self._proxy)
             if self._tls is not None:
+                if self._proxy is not None:
+                    _open_tunnel(sock, self._host, self._port, self._proxy)
                 sock.settimeout(_left(deadline))
                 sock = self._tls.wrap_socket(sock, server_hostname=self._host)  # type: ignore[assignment]
         except BaseException:
@@ -353,7 +363,7 @@ class _HttpTransport:
                 with contextlib.suppress(Exception):  # taken, whatever was said about it
                     message = self._service.parse(content)
             return self._service.delivered(message, self._words)
-        text = _status_message(content) if is_protobuf else content.decode("utf-8", "replace")
+        text = _status(content).message if is_protobuf else content.decode("utf-8", "replace")
         reason = f"{response.status} {self._words.clean(response.reason)}".rstrip()
         if said := self._words.clean(text):
             reason = f"{reason}: {said}"
@@ -367,24 +377,17 @@ def _http_headers(otlp: OtlpConfig, parts: SplitResult) -> dict[str, bytes]:
     texts = {"User-Agent": _USER_AGENT} | {
         name.title(): value for name, value in otlp.headers.items()
     }
-    texts |= {"Content-Type": _PROTOBUF, "Host": _netloc(parts)}
+    texts |= {"Content-Type": _PROTOBUF, "Host": parts.netloc}
     if otlp.compression != "none":
         texts["Content-Encoding"] = otlp.compression
-    headers = {name: value.encode() for name, value in texts.items()}
-    if "Authorization" not in headers:
-        headers |= _basic_auth("Authorization", parts)
-    return headers
+    return {name: value.encode() for name, value in texts.items()}
 
 
-def _basic_auth(header: str, parts: SplitResult) -> dict[str, bytes]:
-    if parts.username is None:
+def _proxy_headers(proxy: SplitResult) -> dict[str, bytes]:
+    if proxy.username is None:
         return {}
-    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return {header: b"Basic " + base64.b64encode(pair.encode())}
-
-
-def _netloc(parts: SplitResult) -> str:
-    return parts.netloc.rpartition("@")[2]
+    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return {"Proxy-Authorization": b"Basic " + base64.b64encode(pair.encode())}
 
 
 def _gzip(data: bytes) -> bytes:
@@ -419,7 +422,7 @@ def _proxy_for(endpoint: SplitResult) -> SplitResult | None:
 
     proxies = urllib.request.getproxies()
     proxy = proxies.get(endpoint.scheme) or proxies.get("all")
-    if not proxy or urllib.request.proxy_bypass(_netloc(endpoint)):
+    if not proxy or urllib.request.proxy_bypass(endpoint.netloc):
         return None
     return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
 
@@ -469,7 +472,7 @@ def _resolve(host: str, port: int, deadline: float) -> list[Any]:
 def _open_tunnel(sock: _DeadlineSocket, host: str, port: int, proxy: SplitResult) -> None:
     host = f"[{host}]" if ":" in host else host
     lines = [f"CONNECT {host}:{port} HTTP/1.1".encode(), f"Host: {host}:{port}".encode()]
-    for name, value in _basic_auth("Proxy-Authorization", proxy).items():
+    for name, value in _proxy_headers(proxy).items():
         lines.append(name.encode() + b": " + value)
     sock.sendall(b"\r\n".join([*lines, b"", b""]))
     response = http.client.HTTPResponse(sock, method="CONNECT")
@@ -485,16 +488,6 @@ def _read(response: http.client.HTTPResponse) -> bytes:
         return response.read(_MOST_ANSWER_BYTES)
     except (OSError, http.client.HTTPException):
         return b""
-
-
-def _status_message(content: bytes) -> str:
-    from google.protobuf.message import DecodeError  # noqa: PLC0415
-    from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # noqa: PLC0415
-
-    try:
-        return str(Status.FromString(content).message)
-    except DecodeError:
-        return ""
 
 
 def _retry_after(value: str | None) -> float | None:
@@ -557,8 +550,8 @@ class _GrpcTransport:
     def __init__(self, signal: str, otlp: OtlpConfig) -> None:
         parts = urlsplit(otlp.endpoint)
         is_url = parts.scheme in {"http", "https"}
-        self._target = _netloc(parts) if is_url else otlp.endpoint
-        self.endpoint = _without_credentials(parts) if is_url else otlp.endpoint
+        self._target = parts.netloc if is_url else otlp.endpoint
+        self.endpoint = _shown(parts) if is_url else otlp.endpoint
         plain = parts.scheme == "http" or (parts.scheme != "https" and otlp.insecure)
         self._credentials = None if plain else _grpc_credentials(otlp)
         self._metadata = tuple((name.lower(), value) for name, value in otlp.headers.items())
@@ -649,18 +642,15 @@ def _grpc_credentials(otlp: OtlpConfig) -> grpc.ChannelCredentials:
 
 def _retry_info(metadata: Any) -> float | None:
     """Return the seconds of the RetryInfo in an error's details, if there is one."""
-    from google.protobuf.message import DecodeError  # noqa: PLC0415
     from google.rpc.error_details_pb2 import (  # type: ignore[import-untyped]  # noqa: PLC0415
         RetryInfo,
     )
-    from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # noqa: PLC0415
 
     for key, value in metadata:
         if key == "grpc-status-details-bin":
-            with contextlib.suppress(DecodeError):
-                for detail in Status.FromString(value).details:
-                    info = RetryInfo()
-                    if detail.Unpack(info):
-                        delay = info.retry_delay
-                        return max(0.0, float(delay.seconds + delay.nanos / 1e9))
+            for detail in _status(value).details:
+                info = RetryInfo()
+                if detail.Is(info.DESCRIPTOR) and detail.Unpack(info):
+                    delay = info.retry_delay
+                    return max(0.0, float(delay.seconds + delay.nanos / 1e9))
     return None
