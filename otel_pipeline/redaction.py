@@ -17,12 +17,12 @@ import base64
 import binascii
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = ["EMAIL", "OFF", "RULES", "Redactor", "Rule", "mark"]
 
@@ -119,27 +119,29 @@ def _token(
     """Return the rule of tokens that begin with `prefix`, which has a fixed width.
 
     What stands before a token is looked at after its prefix, so that the search starts at a
-    literal. It may be the `\n` of a text that was escaped.
+    literal.
     """
-    before = rf"(?:(?<![A-Za-z0-9]{prefix})|(?<=\\[nrt]{prefix}))"
-    return Rule(name, re.compile(prefix + before + body), needles or (prefix.lower(),), check)
+    pattern = re.compile(prefix + _after(prefix, "A-Za-z0-9") + body)
+    return Rule(name, pattern, needles or (prefix.lower(),), check)
+
+
+def _after(prefix: str, letters: str) -> str:
+    """Return a look-behind: before `prefix` is none of `letters`, unless they are an escape."""
+    return rf"(?:(?<![{letters}]{prefix})|(?<=\\[nrt]{prefix})|(?<=%[0-9A-Fa-f]{{2}}{prefix}))"
 
 
 def _is_random(text: str) -> bool:
     """Say whether `text` is no name made of words and dashes."""
-    return (
-        _LONG_RUN.search(text) is not None
-        or re.search("[0-9]", text) is not None
-        and re.search("[A-Z]", text) is not None
-    )
+    return _RANDOM.search(text) is not None
 
 
-_LONG_RUN: Final = re.compile("[A-Za-z0-9]{20}")
+_RANDOM: Final = re.compile("[A-Za-z0-9]{20}|[0-9].*[A-Z]|[A-Z].*[0-9]")
 
 
 def _is_bearer(text: str) -> bool:
     """Say whether what follows `Bearer` is a token rather than the next word."""
-    return len(text) >= _LONG_WORD or not text.isalpha() or text[1:] != text[1:].lower()
+    word = text.rstrip("=")
+    return len(word) >= _LONG_WORD or not word.isalpha() or not word[1:].islower()
 
 
 _LONG_WORD: Final = 20
@@ -202,6 +204,11 @@ RULES: Final[tuple[Rule, ...]] = (
         ),
         ("@",),
     ),
+    Rule(
+        "url",
+        re.compile(r"jdbc:oracle:\w{1,20}:[^\s/@]*+/(?P<secret>[^\s@]++)@"),
+        ("jdbc:oracle",),
+    ),
     # A token in place of the user.
     Rule(
         "url",
@@ -225,8 +232,8 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "jwt",
         re.compile(
-            r"eyJ(?:(?<![A-Za-z0-9_-]eyJ)|(?<=\\[nrt]eyJ))"
-            r"[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]*+){0,3}"
+            "eyJ" + _after("eyJ", "A-Za-z0-9_-") + r"[A-Za-z0-9_-]{8,}+"
+            r"\.[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]*+){0,3}"
         ),
         ("eyj",),
     ),
@@ -247,6 +254,11 @@ RULES: Final[tuple[Rule, ...]] = (
     _token("github", "github_pat_", "[A-Za-z0-9_]{22,}"),
     _token("gitlab", "glpat-", "[A-Za-z0-9_.-]{20,}"),
     _token("slack", "xox[abeoprs]-", "[A-Za-z0-9-]{10,}", "xox"),
+    Rule(
+        "slack",
+        re.compile(r"hooks\.slack\.com/(?:services|workflows|triggers)/(?P<secret>[\w/]{8,})"),
+        ("hooks.slack.com",),
+    ),
     _token("slack", "xapp-", "[A-Za-z0-9-]{10,}"),
     _token("stripe", "[sr]k_(?:live|test)_", "[A-Za-z0-9]{16,}", "k_live_", "k_test_"),
     _token("stripe", "whsec_", "[A-Za-z0-9+/=]{20,}"),
@@ -257,10 +269,12 @@ RULES: Final[tuple[Rule, ...]] = (
     _token("npm", "npm_", "[A-Za-z0-9]{30,}"),
     _token("pypi", "pypi-", "A[A-Za-z0-9_-]{32,}"),
     _token("huggingface", "hf_", "[A-Za-z0-9]{30,}"),
+    # Digits alone, or in groups with one kind of gap; no part of a longer number, id or word.
+    # Every text is scanned for it, so it gives up early: times and ids do not reach the rest.
     Rule(
         "card",
         re.compile(
-            r"[2-6][0-9]{3}(?<!\w....)(?<![0-9][.-]....)(?:[0-9]{8,15}"
+            r"[2-6][0-9][0-9][0-9](?=[ -]?[0-9][0-9])(?<!\w....)(?<![0-9][.-]....)(?:[0-9]{8,15}"
             r"|(?P<gap>[ -])(?:[0-9]{4}(?P=gap)[0-9]{4}(?P=gap)[0-9]{1,4}"
             r"(?:(?P=gap)[0-9]{3})?|[0-9]{6}(?P=gap)[0-9]{4,5}))(?!\w)(?![.-][0-9])"
         ),
@@ -271,9 +285,7 @@ RULES: Final[tuple[Rule, ...]] = (
 #: E-mail addresses: personal rather than secret, so only where asked.
 EMAIL: Final = Rule(
     "email",
-    re.compile(
-        r"[\w%+-](?<![\w.%+-].)[\w.%+-]{0,63}+@(?:[\w-]{1,63}+\.){1,8}[^\W\d_]{2,24}"
-    ),
+    re.compile(r"[\w%+-](?<![\w.%+-].)[\w.%+-]{0,63}+@(?:[\w-]{1,63}+\.){1,8}[^\W\d_]{2,24}"),
     ("@",),
 )
 
@@ -284,7 +296,7 @@ EMAIL: Final = Rule(
 _KEYS: Final[Mapping[str, str]] = {
     "private_key": "private key, signing key, encryption key, ssh key",
     "access_key": "access key, access keys",
-    "api_key": "api key, api keys, subscription key",
+    "api_key": "api key, api keys, auth key, subscription key, service account key",
     "authorization": "authorization, basic auth, proxy auth",
     "password": "password, passwords, passwd, pwd, passphrase, passcode, pass word, pass phrase,"
     " db pass, user pass, smtp pass, ftp pass",
@@ -312,14 +324,17 @@ _ENDINGS: Final[Mapping[str, str]] = {
 _ABOUT: Final = frozenset(
     "age alg algorithm arn at attempts budget changed class count counts created date days enabled"
     " endpoint error errors expiration expire expired expires expiry failures field file filename"
-    " format hits index kind length len limit limits manager max min missing ms name names path per"
-    " policy position present provider rate ratio refreshed required reset retries rotated seconds"
-    " set size state status strength time timestamp total ttl type types updated uri url usage used"
-    " valid version".split()
+    " format hits ids index kind length len limit limits manager max min missing ms name names path"
+    " per policy position present provider rate ratio refreshed required reset retries rotated"
+    " seconds set size state status strength time timestamp total ttl type types updated uri url"
+    " usage used valid version".split()
 )
 
 #: Before `token` these say that it is a unit, or a symbol of a language model.
-_UNITS: Final = frozenset("bos cls eos mask max min pad per sep special stop unk".split())
+_UNITS: Final = frozenset(
+    "bos cls completion count eos input mask max min n num number output pad per prompt sep special"
+    " stop total unk".split()
+)
 
 #: Only after these, or alone, `tokens` are secrets rather than a number of them.
 _HOLDERS: Final = frozenset(
@@ -380,7 +395,6 @@ _NO_SECRET: Final = re.compile("none|null|nil|true|false", re.IGNORECASE)
 #: The rule of keys whose values are to be left as they are.
 _ALLOWED: Final = _KeyRule("allowed")
 
-
 #: How many short texts are remembered, and how long they may be.
 _MOST_KNOWN: Final = 2048
 _SHORT: Final = 256
@@ -401,6 +415,7 @@ class _Keys:
         self._endings = {
             ending: name for ending, name in _ENDINGS.items() if _words(name) not in allowed
         }
+        self._longest = max(map(len, (*self._phrases, *self._asked)), default=1)
         self._known: dict[str, _KeyRule | None] = {}
         self.needles = (*_KEY_NEEDLES, *(max(words, key=len) for words in self._asked))
 
@@ -420,7 +435,7 @@ class _Keys:
         if words in self._allowed:
             return _ALLOWED
         for start in range(len(words)):
-            for end in range(start + 1, min(start + 5, len(words) + 1)):
+            for end in range(start + 1, min(start + self._longest, len(words)) + 1):
                 rule = self._rule_of_phrase(words, start, end)
                 if rule is not None:
                     return rule
@@ -431,7 +446,7 @@ class _Keys:
         if phrase in self._asked:
             return _KeyRule(self._asked[phrase], asked=True)
         name = self._phrases.get(phrase) or (self._ending(phrase[0]) if end == start + 1 else None)
-        if name is None or not _ABOUT.isdisjoint((words[end : end + 1]) + words[end:][-1:]):
+        if name is None or not _ABOUT.isdisjoint((*words[end : end + 1], *words[end:][-1:])):
             return None
         before = words[start - 1] if start else ""
         if name == "token" and before in _UNITS:
@@ -439,6 +454,12 @@ class _Keys:
         if phrase == ("tokens",) and before and before not in _HOLDERS:
             return None
         return _KeyRule(name, plural=phrase[-1].endswith("s") and phrase[-1] != "pass")
+
+    def _ending(self, word: str) -> str | None:
+        for ending, name in self._endings.items():
+            if word.endswith(ending):
+                return name
+        return None
 
     def pairs(self, text: str) -> Iterator[_Found]:
         """Find the values of `key=value`, `key: value`, `--key value` whose key is a secret's."""
@@ -451,9 +472,9 @@ class _Keys:
             value = (rule.name == "cookie" and _COOKIES.match(text, at)) or _VALUE.match(text, at)
             if value is None:
                 continue
-            start, end = value.span(value.lastgroup or 0)
             at = value.end()
-            if not self._is_idle(rule, pair, value):
+            if not _tells_nothing(rule, pair, value):
+                start, end = value.span(value.lastgroup or 0)
                 yield start, end, rule.name
 
     def _rule_of_pair(self, pair: re.Match[str]) -> _KeyRule | None:
@@ -462,22 +483,16 @@ class _Keys:
             return self.rule(key)
         return self.rule(more) or self.rule(f"{key} {more}")
 
-    def _is_idle(self, rule: _KeyRule, pair: re.Match[str], value: re.Match[str]) -> bool:
-        """Say whether the value gives nothing away, or goes on in prose."""
-        kind = value.lastgroup or 0
-        text = value[kind]
-        in_prose = kind == "bare" and pair["sign"] == ":" and pair[0][-1].isspace()
-        return (
-            not text
-            or rule.is_nothing_in_text(text)
-            or (in_prose and _PROSE.fullmatch(text) is not None)
-        )
 
-    def _ending(self, word: str) -> str | None:
-        for ending, name in self._endings.items():
-            if word.endswith(ending):
-                return name
-        return None
+def _tells_nothing(rule: _KeyRule, pair: re.Match[str], value: re.Match[str]) -> bool:
+    """Say whether a value in a text gives nothing away, or is a sentence that goes on."""
+    text = value[value.lastgroup or 0]
+    in_prose = value.lastgroup == "bare" and pair["sign"] == ":" and pair[0][-1].isspace()
+    return (
+        not text
+        or rule.is_nothing_in_text(text)
+        or (in_prose and _PROSE.fullmatch(text) is not None)
+    )
 
 
 # key=value in a text --------------------------------------------------------------------------
@@ -488,10 +503,10 @@ _PAIR: Final = re.compile(
     r"""
     (?<![\w.$-])(?<!//)
     (?:
-        (?P<option>--?[A-Za-z][\w-]*+)["']?,?[ ]{1,4}(?=[^\s-])
+        (?P<option>--?[A-Za-z][\w.-]*+)["']?,?[ ]{1,4}(?=[^\s-])
       | (?:(?<=\(["'])|(?<=\(b["']))(?P<first>[\w.-]++)["'],\s{0,2}(?=b?["'])
       | (?P<key>[\w.$-]++)(?:[ ](?P<more>\w++))?
-        (?:\\{0,7}["'])?\]?\s{0,8}(?P<sign>=>|[:=]{1,2})\s{0,8}
+        (?:\\{0,7}["'])?\]?[ \t]{0,40}(?P<sign>=>|[:=]{1,2})[ \t]{0,40}
     )
     """,
     re.VERBOSE,
@@ -507,21 +522,23 @@ _BARE: Final = r"""
     )++
 """
 
+#: A value in quotes (escaped or not), in brackets, or bare.
 _VALUE: Final = re.compile(
-    rf"""
-    (?:[bBfFrRuU]{{1,2}}(?=["']))?
+    r"""
+    (?:[bBfFrRuU]{1,2}(?=["']))?
     (?: "(?P<double>(?:[^"\\]++|\\(?s:.)?|"")*+)
       | '(?P<single>(?:[^'\\]++|\\(?s:.)?|'')*+)
-      | (?P<quote>\\{{1,7}}["'])(?P<escaped>(?s:.*?))(?:(?<!\\)(?P=quote)|\Z)
-      | (?P<list>\[(?!redacted:)(?:[^\[\]]++|\[[^\[\]]*+\])*+\]?)
+      | (?P<quote>\\{1,7}["'])(?P<escaped>(?s:.*?))(?:(?<!\\)(?P=quote)|\Z)
+      | (?P<list>\[(?!redacted:)(?:[^\[\]]++|\[[^\[\]]*+\])*+(?:\]|\Z))
+      | (?P<dict>\{(?=\\{0,7}["'])(?:[^{}]++|\{[^{}]*+\})*+(?:\}|\Z))
       | (?P<bare>
             (?i:aws4-hmac-sha256|apikey|basic|bearer|digest|dpop|hawk|hmac|mac|negotiate|ntlm|oauth
-               |signature|ssws|token)[ \t]+(?=\S){_BARE}
-            (?:,[ ]?[\w-]{{1,40}}=(?:"[^"]*+"?|[^\s,"']++))*+
-          | {_BARE}
+               |signature|ssws|token)[ \t]+(?=\S) BARE
+            (?:,[ ]?[\w-]{1,40}=(?:"[^"]*+"?|[^\s,"']++))*+
+          | (?!\{\\{0,7}["']) BARE
         )
     )
-    """,
+    """.replace("BARE", _BARE),
     re.VERBOSE,
 )
 
@@ -531,7 +548,8 @@ _COOKIES: Final = re.compile(
     (?P<bare>
         [^\s;,"'=<>()]++=(?:"[^"]*+"|[^\s;"'<>]*+)
         (?:;[ ]?[^\s;,"'=<>()]++
-            (?:=(?:"[^"]*+"|[^\s;"'<>]*+(?:[ ][0-9]{1,2}[ -]\w{3}[ -][0-9]{2,4}[ ][0-9:]{8}[ ]GMT)?))?
+            (?:=(?:"[^"]*+"|[^\s;"'<>]*+
+                (?:[ ][0-9]{1,2}[ -]\w{3}[ -][0-9]{2,4}[ ][0-9:]{8}[ ]GMT)?))?
         )*+
     )
     """,
@@ -554,6 +572,8 @@ _MOST_DEPTH: Final = 32
 _MOST_PASSES: Final = 4
 #: A longer text that may hold a secret is cut, so that no text holds the program up for long.
 _MOST_TEXT: Final = 1 << 19
+
+_Container = Mapping[Any, object] | Collection[object]
 
 #: Containers met so far by id, each with what it became.
 _Seen = dict[int, tuple[object, object]]
@@ -588,7 +608,7 @@ def _same(old: Sequence[object], new: Sequence[object]) -> bool:
 
 
 def _as_text(key: str | bytes) -> str:
-    return key if isinstance(key, str) else key.decode("utf-8", "surrogateescape")
+    return str.__str__(key) if isinstance(key, str) else key.decode("utf-8", "surrogateescape")
 
 
 def _rebuilt(old: object, new: list[object]) -> object:
@@ -662,14 +682,14 @@ class Redactor:
             plain = text if type(text) is str else str.__str__(text)
             if plain in self._clean:
                 return text
-            if not self._may_hold(plain):
-                if len(plain) <= _SHORT:
-                    _remember(self._clean, [plain])
-                return text
-            changed = self._settled(_cut(plain))
+            changed = self._settled(_cut(plain)) if self._may_hold(plain) else plain
         except Exception:  # noqa: BLE001 - a rule of the user's may fail; its text must not leak
             return mark("error")
-        return text if changed == plain else changed
+        if changed != plain:
+            return changed
+        if len(plain) <= _SHORT:
+            _remember(self._clean, [plain])
+        return text
 
     def value(self, key: str, value: object) -> object:
         """Replace a value whose key is a secret's, and the secrets inside any other value.
@@ -686,10 +706,7 @@ class Redactor:
         >>> Redactor().value("headers", [("Cookie", "a=b"), ("Accept", "*/*")])
         [('Cookie', '[redacted:cookie]'), ('Accept', '*/*')]
         """
-        try:
-            return self._field(key, value, {}, 0)
-        except Exception:  # noqa: BLE001 - a broken object must not stop the line it is in
-            return mark("error")
+        return self._field(key, value, {}, 0)
 
     def mapping(self, mapping: Mapping[str, object]) -> Mapping[str, object]:
         """Replace the secrets in the fields of a mapping.
@@ -708,21 +725,20 @@ class Redactor:
             if self._is_plain(mapping):
                 return mapping
             return self._mapping(mapping, {}, 0)
-        except Exception:  # noqa: BLE001 - as above
+        except Exception:  # noqa: BLE001 - a broken mapping must not stop the line it is in
             return {"redaction": mark("error")}
 
     def _is_plain(self, mapping: Mapping[str, object]) -> bool:
         """Say, as fast as can be, whether the fields are texts and numbers without secrets."""
         harmless, clean = self._harmless, self._clean
-        unknown = []
+        unknown: list[str] = []
         for key, value in mapping.items():
             if key not in harmless and not self._is_harmless(key):
                 return False
-            kind = type(value)
-            if kind is str:
+            if type(value) is str:
                 if value not in clean:
                     unknown.append(value)
-            elif kind not in _ATOMS:
+            elif type(value) not in _ATOMS:
                 return False
         if unknown:
             joined = "\n".join(unknown)
@@ -736,7 +752,7 @@ class Redactor:
         """Say whether a key is neither a secret's, nor allowed, nor holds a secret itself."""
         if type(key) is not str:
             return type(key) in _ATOMS
-        if self._keys.rule(key) is not None or self._may_hold(key):
+        if self._keys.rule(key) is not None or self.text(key) is not key:
             return False
         if len(key) <= _SHORT:
             _remember(self._harmless, [key])
@@ -765,22 +781,26 @@ class Redactor:
         return text
 
     def _field(self, key: object, value: object, seen: _Seen, depth: int) -> object:
-        rule = self._keys.rule(_as_text(key)) if isinstance(key, (str, bytes)) else None
-        if rule is None:
-            return self._walk(value, seen, depth)
-        if rule is _ALLOWED or rule.is_nothing(value):
-            return value
-        return value if _is_mark(value) else mark(rule.name)
+        try:
+            rule = self._keys.rule(_as_text(key)) if isinstance(key, (str, bytes)) else None
+            if rule is None:
+                return self._walk(value, seen, depth)
+            if rule is _ALLOWED or rule.is_nothing(value) or _is_mark(value):
+                return value
+            return mark(rule.name)
+        except Exception:  # noqa: BLE001 - a broken object must not stop the fields beside it
+            return mark("error")
 
     def _walk(self, value: object, seen: _Seen, depth: int) -> object:
         if isinstance(value, str):
             return self.text(value)
-        if type(value) in _ATOMS:
-            return value
         if isinstance(value, (bytes, bytearray)):
             return self._bytes(value)
-        if not isinstance(value, (Mapping, list, tuple, set, frozenset)):
-            return value
+        if isinstance(value, (Mapping, list, tuple, set, frozenset)):
+            return self._container(value, seen, depth)
+        return value
+
+    def _container(self, value: _Container, seen: _Seen, depth: int) -> object:
         if id(value) in seen:
             return seen[id(value)][1]
         if depth == _MOST_DEPTH:
@@ -807,12 +827,16 @@ class Redactor:
         old = list(values)
         names = getattr(values, "_fields", None)
         if isinstance(names, tuple):
-            new = [self._field(name, value, seen, depth + 1) for name, value in zip(names, old)]
+            new = [
+                self._field(name, value, seen, depth + 1)
+                for name, value in zip(names, old, strict=False)
+            ]
         elif isinstance(values, tuple) and _is_pair(old):
             new = self._pair(old, seen, depth)
         else:
             new = [
-                self._pair(value, seen, depth + 1) if isinstance(value, list) and _is_pair(value)
+                self._pair(value, seen, depth + 1)
+                if isinstance(value, list) and _is_pair(value)
                 else self._walk(value, seen, depth + 1)
                 for value in old
             ]

@@ -37,6 +37,13 @@ BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 
+#: The examples of a page may leave these to their defaults; those of a docstring set their own.
+NO_COLLECTOR = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",  # where nobody listens
+    "OTEL_EXPORTER_PROMETHEUS_PORT": "0",
+    "OTEL_PIPELINE_SPOOL_DIR": "off",
+}
+
 RUN_DOCTESTS = """
 import doctest, importlib, sys
 module = importlib.import_module(sys.argv[1])
@@ -80,16 +87,10 @@ def module_name(module: Path) -> str:
     return ".".join(parts).removesuffix(".__init__")
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Python in `folder` with warnings as errors and with no collector in reach."""
+def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in `folder`, with warnings as errors and only these `OTEL_*` variables set."""
     environment = {name: os.environ[name] for name in os.environ if not name.startswith("OTEL_")}
-    environment |= {
-        "HOME": str(folder),
-        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",  # where nobody listens
-        "OTEL_EXPORTER_PROMETHEUS_PORT": "0",
-        "OTEL_PIPELINE_SPOOL_DIR": "off",
-        "PYTHONPATH": str(PACKAGE.parent),
-    }
+    environment |= {"HOME": str(folder), "PYTHONPATH": str(PACKAGE.parent), **variables}
     return subprocess.run(
         [sys.executable, "-W", "error", *arguments],
         cwd=folder,
@@ -105,7 +106,7 @@ def run_page(page: Page, folder: Path) -> None:
     """Run the page's program; it must end well and print what the page says it prints."""
     script = folder / "page.py"
     script.write_text(page.source, encoding="utf-8")
-    result = run(folder, str(script))
+    result = run(folder, str(script), **NO_COLLECTOR)
     assert result.returncode == 0, result.stderr
     missing = set(page.prints) - set(result.stdout.splitlines())
     assert not missing, f"not printed: {missing}\n{result.stdout}\n{result.stderr}"

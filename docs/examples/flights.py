@@ -56,24 +56,22 @@ MEAN_DELAY = Gauge(
 
 MISSING = "NA"
 METERS_PER_MILE = 1609.344
+MIDNIGHT = 2400  # times are written as 517 or 1830, and midnight so
+LAST_MINUTE = 59
 FASTEST = 650  # miles an hour over the ground; no airliner of 2013 kept that up
+FOG = 3  # miles that one can see
 
 CREATE_TABLES = """
     DROP TABLE IF EXISTS flights;
     CREATE TABLE flights (
-        scheduled TEXT, tail_number TEXT, carrier TEXT, number TEXT, origin TEXT, destination TEXT,
-        weather TEXT, distance_miles INTEGER, delay_minutes INTEGER NOT NULL,
+        scheduled TEXT, hour TEXT, tail_number TEXT, carrier TEXT, number TEXT,
+        origin TEXT, destination TEXT, miles INTEGER, delay_minutes INTEGER, weather TEXT,
         UNIQUE (scheduled, tail_number)
     );
     DROP TABLE IF EXISTS delays;
     CREATE TABLE delays (weather TEXT PRIMARY KEY, flights INTEGER, mean_minutes REAL);
 """
-INSERT_FLIGHT = """
-    INSERT INTO flights VALUES (
-        :scheduled, :tail_number, :carrier, :number, :origin, :destination,
-        :weather, :distance, :delay
-    )
-"""
+INSERT_FLIGHT = "INSERT INTO flights VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Flight(NamedTuple):
@@ -86,7 +84,7 @@ class Flight(NamedTuple):
     number: str
     origin: str
     destination: str
-    distance: int  # miles
+    miles: int
     delay: int | None  # minutes at the destination; None if the flight was diverted
     weather: str = "unknown"
 
@@ -129,7 +127,7 @@ def kind_of(weather: Mapping[str, str]) -> str:
     """Name the weather in a word."""
     if float(weather["precip"]) > 0:
         return "wet"
-    return "fog" if float(weather["visib"]) < 3 else "dry"  # miles
+    return "fog" if float(weather["visib"]) < FOG else "dry"
 
 
 @pipeline.stage(count=len)
@@ -149,7 +147,7 @@ def validate(rows: list[dict[str, str]]) -> list[Flight]:
 def has_possible_times(row: Mapping[str, str]) -> bool:
     """Tell whether the clock knows the times, and an aircraft could fly that fast."""
     for time in (row["dep_time"], row["arr_time"]):
-        if time != MISSING and (int(time) > 2400 or int(time) % 100 > 59):  # 2400 is midnight
+        if time != MISSING and (int(time) > MIDNIGHT or int(time) % 100 > LAST_MINUTE):
             return False
     minutes = row["air_time"]
     return minutes == MISSING or int(row["distance"]) <= FASTEST * int(minutes) / 60
@@ -166,7 +164,7 @@ def flight_of(row: Mapping[str, str]) -> Flight:
         number=row["flight"],
         origin=row["origin"],
         destination=row["dest"],
-        distance=int(row["distance"]),
+        miles=int(row["distance"]),
         delay=None if row["arr_delay"] == MISSING else int(row["arr_delay"]),
     )
 
@@ -188,7 +186,7 @@ def aggregate(flights: list[Flight], delays: Delays) -> None:
         if flight.delay is not None:
             arrived += 1
             delays.add(flight.weather, flight.delay)
-            DISTANCE.observe(flight.distance * METERS_PER_MILE)
+            DISTANCE.observe(flight.miles * METERS_PER_MILE)
             DELAY.labels(flight.origin).observe(max(flight.delay, 0) * 60)
     current_stage().records(arrived)
 
@@ -204,7 +202,7 @@ def load(batches: Iterator[list[Flight]], database: sqlite3.Connection) -> None:
                     flights.skipped(reason="diverted")
                     continue
                 try:
-                    database.execute(INSERT_FLIGHT, flight._asdict())
+                    database.execute(INSERT_FLIGHT, flight)
                 except sqlite3.IntegrityError:  # an aircraft cannot be at two places
                     flights.failed(reason="aircraft_booked_twice")
 

@@ -14,30 +14,32 @@ import io
 import json
 import logging
 import os
-import shutil
 import sqlite3
 import sys
+import threading
 import time
-from collections import defaultdict
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, Self, TextIO
 
 from opentelemetry import trace
+from opentelemetry.sdk.trace import SpanProcessor
 
-from otel_pipeline import diagnostics, semconv
+from otel_pipeline import diagnostics
 from otel_pipeline.cli import _flights as flights
 from otel_pipeline.errors import CommandError
 from otel_pipeline.metrics import REGISTRY
 from otel_pipeline.metrics.snapshots import HistogramPoint, Point, SummaryPoint
-from otel_pipeline.semconv import Attr, LogField, Signal
+from otel_pipeline.semconv import Attr, LogField, Signal, Status
 from otel_pipeline.telemetry import configure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import ReadableSpan, Span
 
     from otel_pipeline.metrics.snapshots import AnyPoint
     from otel_pipeline.pipeline import Run
@@ -106,17 +108,21 @@ def run(args: argparse.Namespace) -> int:
     """
     archive, weather = map(_data_file, _FILES)
     environ = {"OTEL_SERVICE_NAME": "flights", **os.environ}
-    # As JSON lines on stderr, so that they can be told from the report on stdout, and counted.
-    with (
-        configure(environ=environ, log_format="json", log_stream="stderr") as telemetry,
-        _quiet_where_nobody_was_asked_for(telemetry),
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.callback(diagnostics.LOGGER.setLevel, diagnostics.LOGGER.level)
+        # Log lines as JSON on stderr: there they can be told from the report, and counted.
+        telemetry = stack.enter_context(
+            configure(environ=environ, log_format="json", log_stream="stderr")
+        )
+        if not _endpoint_is_set(telemetry):
+            # The report says that nothing answers where nobody was asked to.
+            diagnostics.LOGGER.setLevel(logging.ERROR)
         seen = _watch(args, archive, weather)
         if args.json:
             print(json.dumps(_document(seen, telemetry), indent=2))
         else:
             print("\n".join(_report(seen, telemetry)), flush=True)
-            if _may_wait(args, telemetry):
+            if not args.no_ui and _can_wait(telemetry):
                 print("\nPress Enter to end; until then /metrics can be looked at.", flush=True)
                 sys.stdin.readline()
     return 0
@@ -154,20 +160,20 @@ class _Seen:
 
     Attributes:
         run: The run.
-        spans: The ended spans of its trace.
-        lines: The log lines that were printed meanwhile, as they were printed.
+        trace: Its spans, or None if it was not traced.
+        lines: The log lines that were printed meanwhile.
         seconds: How long it took.
     """
 
     run: Run
-    spans: list[ReadableSpan]
+    trace: _Node | None
     lines: list[dict[str, Any]]
     seconds: float
 
     @property
     def trace_id(self) -> str | None:
-        """The trace id as 32 hex digits, or None if nothing is traced."""
-        return self.run.trace_id if self.spans else None
+        """The trace id as 32 hex digits, or None if there is none."""
+        return self.run.trace_id if self.run.span.get_span_context().is_valid else None
 
     @property
     def stamped(self) -> int:
@@ -176,13 +182,11 @@ class _Seen:
 
 
 def _watch(args: argparse.Namespace, archive: Path, weather: Path) -> _Seen:
-    """Run the pipeline in memory."""
-    from otel_pipeline.sdk.spans import SpanCollector  # noqa: PLC0415  loads the SDK
-
-    spans: list[ReadableSpan] = []
-    provider = trace.get_tracer_provider()
+    """Run the pipeline, with a database in memory."""
+    spans = _SpanTree()
+    provider: Any = trace.get_tracer_provider()
     if hasattr(provider, "add_span_processor"):  # else traces are off
-        provider.add_span_processor(SpanCollector(spans.append))
+        provider.add_span_processor(spans)
     total = min(args.limit or _FLIGHTS_IN_FILE, _FLIGHTS_IN_FILE)
     lines = _LogLines(sys.stderr, echo=args.json)
     with (
@@ -191,7 +195,7 @@ def _watch(args: argparse.Namespace, archive: Path, weather: Path) -> _Seen:
         contextlib.redirect_stderr(lines),
     ):
         started = time.perf_counter()
-        done = flights.etl(
+        finished = flights.etl(
             archive,
             weather,
             database,
@@ -200,13 +204,76 @@ def _watch(args: argparse.Namespace, archive: Path, weather: Path) -> _Seen:
             progress=progress.add,
         )
         seconds = time.perf_counter() - started
-    trace_id = done.span.get_span_context().trace_id
-    return _Seen(
-        run=done,
-        spans=[span for span in spans if span.context and span.context.trace_id == trace_id],
-        lines=lines.found,
-        seconds=seconds,
-    )
+    return _Seen(finished, spans.top.children.get(flights.pipeline.name), lines.found, seconds)
+
+
+@dataclass(slots=True)
+class _Node:
+    """Spans of one name, below spans of one name.
+
+    Attributes:
+        name: Their name.
+        spans: How many they are.
+        nanoseconds: How long they took together.
+        records: The records that they counted, by status.
+        children: What is below them, by name.
+    """
+
+    name: str
+    spans: int = 0
+    nanoseconds: int = 0
+    records: Counter[str] = field(default_factory=Counter)
+    children: dict[str, _Node] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """How long they took together."""
+        return self.nanoseconds / 1e9
+
+    @property
+    def all_spans(self) -> int:
+        """How many they are, with those below them."""
+        return self.spans + sum(child.all_spans for child in self.children.values())
+
+    def document(self) -> dict[str, Any]:
+        """Return it in the form of the JSON document."""
+        return {
+            "name": self.name,
+            "spans": self.spans,
+            "duration_seconds": round(self.seconds, 6),
+            "records": dict(self.records),
+            "children": [child.document() for child in self.children.values()],
+        }
+
+
+class _SpanTree(SpanProcessor):
+    """Adds spans up while they come and go, so that many of them need no more memory than few."""
+
+    def __init__(self) -> None:
+        self.top = _Node("")
+        self._open: dict[int, _Node] = {}
+        self._lock = threading.Lock()
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002
+        """Find the place of a span."""
+        if not span.context.trace_flags.sampled:
+            return
+        with self._lock:
+            above = self._open.get(span.parent.span_id) if span.parent else None
+            siblings = (above or self.top).children
+            node = siblings.setdefault(span.name, _Node(span.name))
+            self._open[span.context.span_id] = node
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Add a span."""
+        with self._lock:
+            node = self._open.pop(span.context.span_id, None)
+            if node is not None:
+                node.spans += 1
+                node.nanoseconds += (span.end_time or 0) - (span.start_time or 0)
+                for key, number in (span.attributes or {}).items():
+                    if key.startswith(Attr.RECORDS) and number and isinstance(number, int):
+                        node.records[key.removeprefix(Attr.RECORDS)] += number
 
 
 class _LogLines(io.TextIOBase):
@@ -255,7 +322,7 @@ class _Progress:
         self._done = 0
         self._next = 0.0
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -284,79 +351,12 @@ def _endpoint_is_set(telemetry: Telemetry) -> bool:
     )
 
 
-@contextlib.contextmanager
-def _quiet_where_nobody_was_asked_for(telemetry: Telemetry) -> Iterator[None]:
-    """Leave it to the report to say that no collector answers where no endpoint was set."""
-    level = diagnostics.LOGGER.level
-    if not _endpoint_is_set(telemetry):
-        diagnostics.LOGGER.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        diagnostics.LOGGER.setLevel(level)
-
-
-def _may_wait(args: argparse.Namespace, telemetry: Telemetry) -> bool:
+def _can_wait(telemetry: Telemetry) -> bool:
     return (
-        not args.no_ui
-        and telemetry.metrics_url is not None
+        telemetry.metrics_url is not None
         and not _endpoint_is_set(telemetry)
         and sys.stdin.isatty()
         and sys.stdout.isatty()
-    )
-
-
-# --- The trace --------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Node:
-    """Spans of one name below the same parent, or parents of one name.
-
-    Attributes:
-        name: Their name.
-        spans: How many they are.
-        duration_seconds: How long they took together.
-        records: The records that they counted, by status.
-        children: What is below them.
-    """
-
-    name: str
-    spans: int
-    duration_seconds: float
-    records: dict[str, int]
-    children: list[_Node] = field(default_factory=list)
-
-
-def _tree(seen: _Seen) -> _Node | None:
-    """Return the trace as a tree whose siblings of one name are one node."""
-    below: dict[int, list[ReadableSpan]] = defaultdict(list)
-    roots = []
-    root = seen.run.span.get_span_context().span_id
-    for span in sorted(seen.spans, key=lambda span: span.start_time or 0):
-        if span.context is not None and span.context.span_id == root:
-            roots.append(span)
-        elif span.parent is not None:
-            below[span.parent.span_id].append(span)
-    return _node(roots, below) if roots else None
-
-
-def _node(group: list[ReadableSpan], below: dict[int, list[ReadableSpan]]) -> _Node:
-    records: dict[str, int] = defaultdict(int)
-    by_name: dict[str, list[ReadableSpan]] = defaultdict(list)
-    for span in group:
-        for key, value in (span.attributes or {}).items():
-            if key.startswith(Attr.RECORDS) and isinstance(value, int):
-                records[key.removeprefix(Attr.RECORDS)] += value
-        for child in below[span.context.span_id] if span.context else ():
-            by_name[child.name].append(child)
-    nanoseconds = sum((span.end_time or 0) - (span.start_time or 0) for span in group)
-    return _Node(
-        name=group[0].name,
-        spans=len(group),
-        duration_seconds=round(nanoseconds / 1e9, 6),
-        records=dict(records),
-        children=[_node(children, below) for children in by_name.values()],
     )
 
 
@@ -364,11 +364,10 @@ def _node(group: list[ReadableSpan], below: dict[int, list[ReadableSpan]]) -> _N
 
 
 def _document(seen: _Seen, telemetry: Telemetry) -> dict[str, Any]:
-    tree = _tree(seen)
     return {
         "trace_id": seen.trace_id,
-        "spans": len(seen.spans),
-        "span_tree": tree and asdict(tree),
+        "spans": seen.trace.all_spans if seen.trace else 0,
+        "span_tree": seen.trace.document() if seen.trace else None,
         "records_processed": seen.run.records(),
         "log_lines": len(seen.lines),
         "log_lines_stamped": seen.stamped,
@@ -378,30 +377,29 @@ def _document(seen: _Seen, telemetry: Telemetry) -> dict[str, Any]:
 
 
 def _report(seen: _Seen, telemetry: Telemetry) -> Iterator[str]:
-    read = seen.run.records()
+    records = seen.run.records()
     yield (
-        f"{sum(read.values()):,} flights came to the load, into SQLite in memory, "
-        f"in {seen.seconds:.1f} s."
+        f"{records[Status.SUCCESS]:,} flights loaded into a database in memory "
+        f"in {seen.seconds:.1f} seconds."
     )
-    yield f"\nTrace {seen.trace_id or '(traces are off)'}"
-    yield f"  {'':20} {'spans':>5} {'seconds':>8}   records"
-    tree = _tree(seen)
-    if tree is not None:
-        yield from _tree_lines(tree, depth=0)
-    yield f"\nLog lines: {len(seen.lines)}, of which {seen.stamped} carry the trace; three of them"
+    yield f"\nTrace {seen.trace_id or 'off'}"
+    if seen.trace:
+        yield f"  {'':18} {'spans':>6} {'seconds':>8}  records"
+        yield from _tree_lines(seen.trace, depth=0)
+    yield f"\nLog lines: {len(seen.lines)}, of which {seen.stamped} carry the trace, such as"
     for line in _different(seen.lines):
         yield from _wrapped(line)
     yield "\nMetrics"
     yield from _metric_lines()
-    yield "\nWhere they are"
+    yield "\nWhere to find them"
     yield from _ways(telemetry)
 
 
 def _tree_lines(node: _Node, depth: int) -> Iterator[str]:
     name = "  " * depth + node.name.removeprefix(f"{flights.pipeline.name} ")
-    records = ", ".join(f"{number:,} {status}" for status, number in node.records.items() if number)
-    yield f"  {name:20} {node.spans:5} {node.duration_seconds:8.2f}   {records}".rstrip()
-    for child in node.children:
+    records = ", ".join(f"{number:,} {status}" for status, number in node.records.items())
+    yield f"  {name:18} {node.spans:6,} {node.seconds:8.2f}  {records}"
+    for child in node.children.values():
         yield from _tree_lines(child, depth + 1)
 
 
@@ -450,28 +448,27 @@ def _value(point: AnyPoint) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 or value == int(value) else f"{value:,.3f}"
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.3f}"
 
 
 def _ways(telemetry: Telemetry) -> Iterator[str]:
     telemetry.flush()
     url = telemetry.metrics_url
-    yield f"  metrics  {url + ', while this runs' if url else 'not served'}"
+    yield f"  metrics  {url}, as long as this runs" if url else "  metrics  not served"
     for signal in (Signal.TRACES, Signal.LOGS):
-        yield from _way_out(telemetry, signal)
+        yield f"  {signal:7}  {_way_of(telemetry, signal)}"
     if not _endpoint_is_set(telemetry):
-        yield "\nTo keep them, start a collector and set its address for this and every program:"
+        yield "To keep traces and logs, start a collector and say where it is:"
         yield "  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 otel-pipeline demo"
 
 
-def _way_out(telemetry: Telemetry, signal: str) -> Iterator[str]:
+def _way_of(telemetry: Telemetry, signal: str) -> str:
     account = telemetry.report()[signal]
     config = getattr(telemetry.config, signal)
-    start = f"  {signal:7}  "
     if account["state"] != "owned":
-        yield f"{start}{account['state']}"
-    elif "otlp" not in config.exporters:
-        yield f"{start}{', '.join(config.exporters)}"
-    else:
-        yield f"{start}{account['delivered']:,} of {account['produced']:,} sent to"
-        yield f"           {config.otlp.endpoint}"
+        return f"{account['state']} (otel-pipeline doctor says why)"
+    if "otlp" not in config.exporters:
+        return f"sent to the {' and the '.join(config.exporters)}"
+    if not account["delivered"] and not account["rejected"]:
+        return f"nothing answers at {config.otlp.endpoint}"
+    return f"{account['delivered']:,} of {account['produced']:,} sent to {config.otlp.endpoint}"

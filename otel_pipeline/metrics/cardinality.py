@@ -70,7 +70,7 @@ class Guard:
         """Return the widest label that `placed` folds of `new`, and how many values it has."""
         values = self._distinct(existing)
         counts = {
-            name: len(seen)
+            name: _real(seen)
             for name, seen, old, now in zip(self._labelnames, values, new, placed, strict=True)
             if old != now
         }
@@ -100,7 +100,7 @@ class Guard:
         placed = list(new)
         for index, most in self._label_limits.items():
             seen = distinct[index]
-            if new[index] not in seen and len(seen) - (OTHER in seen) >= most:
+            if new[index] not in seen and _real(seen) >= most:
                 placed[index] = OTHER
         return tuple(placed)
 
@@ -119,9 +119,14 @@ class Guard:
     def _foldable(self, new: LabelSet, existing: Collection[LabelSet]) -> list[int]:
         """Return the indexes of the labels that may be folded, most distinct values first."""
         counts = {
-            index: len(seen) + (new[index] not in seen) - (OTHER in seen)
+            index: _real(seen) + (new[index] not in seen)
             for index, seen in enumerate(self._distinct(existing))
             if self._labelnames[index] not in _KEPT_LABELS
         }
         wide = [index for index, count in counts.items() if count > _KEPT_VALUES]
         return sorted(wide, key=lambda index: -counts[index])
+
+
+def _real(seen: set[str]) -> int:
+    """Return how many values a label has, the mark of folded ones aside."""
+    return len(seen) - (OTHER in seen)

@@ -214,7 +214,7 @@ class _AddingStore:
         if ident not in self._cells and len(self._cells) >= self._fold_at:
             self._fold_dead()
         # A signal handler may have made the cell meanwhile: setdefault keeps that one.
-        return self._cells.setdefault(0, [0] * self._width)
+        return self._cells.setdefault(ident, [0] * self._width)
 
     def _fold_dead(self) -> None:
         """Move the cells of dead threads into the base, so that they do not pile up."""

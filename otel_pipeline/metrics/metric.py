@@ -102,7 +102,6 @@ class Metric:
         self._dormant: weakref.WeakValueDictionary[LabelSet, Store] = weakref.WeakValueDictionary()
         self._guard = Guard(shape.labelnames, dict(shape.label_limits))
         self._meter: Meter | None = None
-        self._known_meters: weakref.WeakSet[Meter] = weakref.WeakSet()
         self._otel_name, self._otel_unit = names.otel_name(shape.name, shape.unit, shape.kind)
         _ALL.add(self)
 
@@ -246,7 +245,7 @@ class Metric:
         try:
             if self.shape.kind in {"histogram", "summary"}:
                 self._record_into(meter)
-            elif meter is not None and meter not in self._known_meters:
+            elif meter is not None:
                 self._be_observed_by(meter)
         except Exception as error:  # noqa: BLE001  someone else's provider; the program goes on
             diagnostics.warn_once(
@@ -257,8 +256,6 @@ class Metric:
             )
 
     def _be_observed_by(self, meter: Meter) -> None:
-        self._known_meters.add(meter)
-
         def observe(_: CallbackOptions) -> Iterable[Observation]:
             if self._meter is not meter:
                 return []
@@ -295,12 +292,13 @@ class Metric:
     def _record_into(self, meter: Meter | None) -> None:
         record = None if meter is None else self._recorder(meter)
         with self.shared.lock:
-            self.shared.record = record
+            # What was observed under a bridge before this one has been handed on already.
+            bridged, self.shared.record = self.shared.record is not None, record
             stores = [store for store in self._live_stores() if isinstance(store, HistogramStore)]
             for store in [*stores, *self._dormant.values()]:
                 store.slow_down()
             lacking = [(store.labels, store.hand_on()) for store in stores]
-        if record is not None:
+        if record is not None and not bridged:
             for labels, (total, counts) in lacking:
                 self._replay(labels, counts, total, record)
 

@@ -363,19 +363,18 @@ def _joined(name: str, old: _Series, new: _Series, *, adds_up: bool) -> _Series:
         "label; /metrics shows them as one. Give each its own attributes",
         name,
     )
-    if isinstance(old.point, Point) and isinstance(new.point, Point):
-        if not adds_up:
+    match old.point, new.point:
+        case Point(), Point() if adds_up:
+            value = old.point.value + new.point.value
+            return old._replace(point=replace(old.point, value=value))
+        case HistogramPoint(), HistogramPoint() if old.bounds == new.bounds:
+            counts = tuple(map(add, old.point.counts, new.point.counts))
+            total = old.point.sum + new.point.sum
+            return old._replace(point=replace(old.point, counts=counts, sum=total))
+        case Point(), Point():
             return new
-        total = old.point.value + new.point.value
-        return new._replace(point=replace(new.point, value=total, start=old.point.start))
-    if not isinstance(old.point, HistogramPoint) or not isinstance(new.point, HistogramPoint):
-        raise TypeError(f"{name}: a number cannot join a histogram")
-    if old.bounds != new.bounds:
-        _left_out(f"a histogram {name!r}", "the same series has other bucket bounds already")
-        return old
-    counts = tuple(map(add, old.point.counts, new.point.counts))
-    total = old.point.sum + new.point.sum
-    return new._replace(point=replace(new.point, counts=counts, sum=total, start=old.point.start))
+    _left_out(f"a histogram {name!r}", "the same series has other bucket bounds already")
+    return old
 
 
 def _classic_buckets(

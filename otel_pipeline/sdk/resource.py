@@ -7,30 +7,58 @@ import platform
 import socket
 import sys
 import uuid
+from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING
 
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import Resource, get_aggregated_resources
+
+from otel_pipeline.diagnostics import warn_once
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import ResourceDetector
     from opentelemetry.util.types import AttributeValue
 
     from otel_pipeline.config import Config
 
 __all__ = ["make_resource"]
 
+#: The detector of what `Config.resource_attributes` already holds.
+_BUILT_IN = "otel"
+
 
 def make_resource(config: Config) -> Resource:
     """Return the resource of this process.
 
-    What was configured wins over what is detected. The command line is left out: it may hold
-    secrets.
+    What was configured wins over what is detected. The command line is left out unless the detector
+    `process` is asked for: it may hold secrets.
     """
-    detected: dict[str, AttributeValue] = {
+    basics: dict[str, AttributeValue] = {
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.name": "opentelemetry",
+        "telemetry.sdk.version": version("opentelemetry-sdk"),
         "host.name": socket.gethostname(),
         "process.pid": os.getpid(),
         "process.runtime.name": sys.implementation.name,
         "process.runtime.version": platform.python_version(),
         "service.instance.id": str(uuid.uuid4()),
     }
-    # Resource.create adds the SDK's own attributes and runs OTEL_EXPERIMENTAL_RESOURCE_DETECTORS.
-    return Resource.create({**detected, **config.resource_attributes})
+    detected = get_aggregated_resources(_detectors(config), Resource(basics))
+    return detected.merge(Resource(dict(config.resource_attributes)))
+
+
+def _detectors(config: Config) -> list[ResourceDetector]:
+    found = []
+    for entry in entry_points(group="opentelemetry_resource_detector"):
+        wanted = {entry.name, "*"} & set(config.resource_detectors)
+        if not wanted or entry.name == _BUILT_IN:
+            continue
+        try:
+            found.append(entry.load()())
+        except Exception as error:  # noqa: BLE001  somebody else's plugin
+            warn_once(
+                f"detector:{entry.name}",
+                "the resource detector %r of OTEL_EXPERIMENTAL_RESOURCE_DETECTORS failed: %r",
+                entry.name,
+                error,
+            )
+    return found

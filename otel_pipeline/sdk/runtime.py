@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from opentelemetry import metrics as otel_metrics
 from opentelemetry import propagate
 from opentelemetry.propagators.composite import CompositePropagator
-from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
 from otel_pipeline import logs, semconv
@@ -194,7 +194,11 @@ def _build_logs(runtime: Runtime, config: Config, resource: Resource, redactor: 
     if not config.logs.exporters:
         return
     runtime.ledgers.logs.state = "owned"
-    provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
+    provider = LoggerProvider(
+        resource=resource,
+        shutdown_on_exit=False,
+        log_record_limits=LogRecordLimits(**config.log_limits),
+    )
     for add in _queues(runtime, config, Signal.LOGS, log_encoder(redactor)):
         provider.add_log_record_processor(RecordProcessor(add))
     runtime.undo.callback(providers.switch_loggers(provider))

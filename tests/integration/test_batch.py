@@ -391,6 +391,21 @@ class TestFaults:
         assert script.marked == [True]
         assert counts(sender) == {"produced": 1, "delivered": 1}
 
+    def test_a_thread_that_could_not_be_started_is_tried_again(
+        self, make: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A process that is short of threads for a moment exports as soon as it can."""
+        sender = make(Script(), delay=SOON)
+
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            sender.add("a")
+        sender.add("b")
+        wait_until(lambda: counts(sender) == {"produced": 2, "delivered": 2})
+
     def test_a_failure_in_that_last_try_stays_inside(
         self, make: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -723,14 +738,37 @@ class TestShutdown:
     def test_an_item_that_comes_in_meanwhile_is_dropped_and_counted(self, make: Any) -> None:
         """No item is left in a queue that nobody looks at."""
         sender = make(Script())
+        sender.add("a")
+        assert sender.flush(5)
+        worker = worker_of(sender)
+        assert worker is not None
 
         class EndingNow(deque[str]):
             def append(self, item: str) -> None:
-                sender.shutdown(1)
+                sender.shutdown(5)
+                worker.join(5)
                 super().append(item)
 
         sender._queue = EndingNow()
         sender.add("late")
+        assert counts(sender) == {"produced": 2, "delivered": 1, "dropped": 1}
+
+    def test_items_between_queue_and_hand_are_not_forgotten(self, make: Any) -> None:
+        """What the worker holds when the time is over is dropped and counted by the worker."""
+        reached, proceed = threading.Event(), threading.Event()
+
+        def count(item: str) -> int:
+            if threading.current_thread().name.startswith("otel-pipeline"):
+                reached.set()
+                proceed.wait(30)
+            return 1
+
+        sender = make(Script(BUSY), count=count, delay=SOON)
+        sender.add("a")
+        assert reached.wait(5)
+        sender.shutdown(0)
+        proceed.set()
+        sender._thread.join(5)
         assert counts(sender) == {"produced": 1, "dropped": 1}
 
     def test_a_pause_is_cut_short_for_the_last_try(self, make: Any) -> None:
@@ -825,12 +863,15 @@ class TestShutdown:
     def test_the_exit_does_not_wait_for_a_default_endpoint(self, make: Any) -> None:
         """One quick attempt, where nobody answered before and nobody asked for it."""
         script = Script(GONE)
-        sender = make(script, explicit=False, first_pause=NEVER)
+        sender = make(script, explicit=False, first_pause=NEVER, max_batch=4)
         sender.add("a")
         assert not sender.flush(5)
-        sender.add("b")
+        for name in "bcdefg":
+            sender._queue.append(name)
+            sender._ledger.produce()
         sender.shutdown(60)
-        assert script.sent == [["a"], ["b"]]
+        assert script.sent == [["a"], ["b", "c", "d", "e"]]
+        assert counts(sender) == {"produced": 7, "dropped": 7}
         assert script.timeouts[-1] <= 0.5
 
 

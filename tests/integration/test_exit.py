@@ -34,7 +34,7 @@ print(time.time(), flush=True)
 
 
 def run(endpoint: str | None) -> tuple[float, str]:
-    """Run the program without an explicit shutdown; seconds from its end to its exit, and stderr."""
+    """Run the program; return the seconds from its last line to its exit, and its stderr."""
     environ = {"OTEL_PIPELINE_SHUTDOWN_TIMEOUT": str(TIMEOUT), "OTEL_PIPELINE_LOG_STREAM": "stderr"}
     if endpoint is not None:
         environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint

@@ -20,7 +20,6 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import Metric
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
 
@@ -43,7 +42,8 @@ from otel_pipeline.sdk.transport import transport_for
 from tests.otlp_receiver import attributes_of, grpc_receiver, otlp_receiver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from typing import Self
 
     from tests.otlp_receiver import HttpReceiver
 
@@ -127,12 +127,11 @@ class TestRequest:
 
     def test_histograms_and_summaries_are_histograms(self) -> None:
         """A summary has no bounds."""
+        point = HistogramPoint((), (1, 0, 2), 9.5, 5, (None,) * 3)
         waits, sizes = encoded(
-            family(
-                "wait", "histogram", HistogramPoint((), (1, 0, 2), 9.5, 5, (None,) * 3), bounds=(1.0, 2.0)
-            ),
+            family("wait", "histogram", point, bounds=(1.0, 2.0)),
             family("size", "summary", SummaryPoint((), 3, 9, 5)),
-        )  # fmt: skip
+        )
         common = {"startTimeUnixNano": "5", "timeUnixNano": "7", "count": "3"}
         assert waits["histogram"]["dataPoints"] == [
             {**common, "sum": 9.5, "bucketCounts": ["1", "0", "2"], "explicitBounds": [1.0, 2.0]}
@@ -229,7 +228,7 @@ def deltas(request: ExportMetricsServiceRequest) -> list[tuple[str, int, int, fl
             attributes_of(point.attributes).get("l", ""),
             point.start_time_unix_nano,
             point.time_unix_nano,
-            getattr(point, point.WhichOneof("value")),
+            getattr(point, point.WhichOneof("value") or ""),
         )
         for resource in request.resource_metrics
         for scope in resource.scope_metrics
@@ -311,7 +310,7 @@ class TestChanges:
             points = [
                 point
                 for metric in metrics
-                for point in getattr(metric, metric.WhichOneof("data")).data_points
+                for point in getattr(metric, metric.WhichOneof("data") or "").data_points
             ]
             return (points[0] if points else None), totals
 
@@ -415,7 +414,7 @@ class Push:
         }
         self.push = MetricPush(**{**options, **changes})
 
-    def __enter__(self) -> Push:
+    def __enter__(self) -> Self:
         self.push.start()
         return self
 
@@ -438,9 +437,7 @@ def receiver() -> Iterator[HttpReceiver]:
 
 
 def values(receiver: HttpReceiver, name: str = "jobs") -> list[float]:
-    return [
-        point.as_int for m in receiver.metrics if m.name == name for point in m.sum.data_points
-    ]
+    return [point.as_int for m in receiver.metrics if m.name == name for point in m.sum.data_points]
 
 
 @contextlib.contextmanager
@@ -588,7 +585,12 @@ class TestTrouble:
         with closed_port() as endpoint, Push(endpoint, interval=0.01) as running:
             collected = threading.Semaphore(0)
             collect = running.push._collect
-            running.push._collect = lambda: [*collect(), collected.release()][:-1]  # type: ignore[list-item,func-returns-value]
+
+            def observed() -> list[Family]:
+                collected.release()
+                return list(collect())
+
+            running.push._collect = observed
             running.counter().inc()
             assert collected.acquire(timeout=5)
             assert not running.push.flush(0.3)

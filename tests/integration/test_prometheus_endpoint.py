@@ -308,6 +308,7 @@ class TestBadClients:
         self, server: MetricsServer, monkeypatch: Any
     ) -> None:
         """It serves again when there are some."""
+        assert ask(server).status == 200  # its thread has begun to listen
         listener = server._listener
         failed = threading.Event()
 
@@ -355,7 +356,9 @@ class TestLife:
             server.stop()
             assert time.monotonic() - begun < 0.5
             assert not server.thread.is_alive()
-            with MetricsServer("localhost", server.port, Exposition(registry.collect).render) as new:
+            with MetricsServer(
+                "localhost", server.port, Exposition(registry.collect).render
+            ) as new:
                 assert ask(new).body == TEXT
             release.set()
             assert late.result().body == b"late"

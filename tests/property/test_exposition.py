@@ -101,8 +101,8 @@ class Collector:
 def test_both_formats_equal_those_of_prometheus_client(family: Family) -> None:
     """The same data gives the same bytes."""
     exposition = Exposition(lambda: [family])
-    assert exposition.render()[0] == generate_latest(Collector(family))  # type: ignore[arg-type]
-    assert exposition.render(OPENMETRICS)[0] == generate_openmetrics(Collector(family))  # type: ignore[no-untyped-call]
+    assert exposition.render()[0] == generate_latest(Collector(family))
+    assert exposition.render(OPENMETRICS)[0] == generate_openmetrics(Collector(family))
 
 
 @given(
@@ -127,7 +127,9 @@ def test_what_instruments_recorded_is_read_back(
         assert read == expected
 
 
-@given(st.lists(st.floats(0, allow_nan=False), max_size=8), st.sets(st.floats(0, 1e300), min_size=1))
+@given(
+    st.lists(st.floats(0, allow_nan=False), max_size=8), st.sets(st.floats(0, 1e300), min_size=1)
+)
 def test_what_a_histogram_observed_is_read_back(values: list[float], bounds: set[float]) -> None:
     """Each bucket has the number of values at or below its bound."""
     registry = Registry()
@@ -137,9 +139,7 @@ def test_what_a_histogram_observed_is_read_back(values: list[float], bounds: set
     body = Exposition(registry.collect).render(OPENMETRICS)[0].decode()
     (found,) = parse_openmetrics(body)
     read = {float(s.labels["le"]): s.value for s in found.samples if s.name == "size_bucket"}
-    assert read == {
-        bound: sum(value <= bound for value in values) for bound in (*bounds, math.inf)
-    }
+    assert read == {bound: sum(value <= bound for value in values) for bound in (*bounds, math.inf)}
 
 
 SDK_NAMES = st.from_regex(r"[a-zA-Z][-_./a-zA-Z0-9]{0,6}", fullmatch=True) | st.sampled_from(

@@ -739,7 +739,15 @@ def test_a_batch_larger_than_its_queue_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("given", "level"),
-    [("DEBUG", 10), ("warn", 30), ("Warning", 30), ("fatal", 50), ("15", 15), ("0", 0)],
+    [
+        ("DEBUG", 10),
+        ("warn", 30),
+        ("Warning", 30),
+        ("fatal", 50),
+        ("critical", 50),
+        ("15", 15),
+        ("0", 0),
+    ],
 )
 def test_a_log_level_is_a_name_or_a_number(given: str, level: int) -> None:
     """As stdlib logging counts them."""
@@ -762,6 +770,13 @@ def test_a_switch_of_ours_has_several_words(word: str) -> None:
     """Whichever way round somebody is used to."""
     assert load({"OTEL_PIPELINE_REDACT": word}).redact
     assert not load({"OTEL_PIPELINE_REDACT": "No"}).redact
+
+
+@pytest.mark.parametrize("port", [0, 65535])
+def test_every_port_may_be_asked_for(port: int) -> None:
+    """From the one that stands for any free one to the last."""
+    config = load({"OTEL_EXPORTER_PROMETHEUS_PORT": str(port)})
+    assert (config.prometheus_port, config.prometheus_port_explicit) == (port, True)
 
 
 def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -951,7 +966,12 @@ meter_provider:
   readers:
     - pull:
         exporter:
-          prometheus/development: {host: 0.0.0.0, port: 0, scope_info_enabled: false}
+          prometheus/development:
+            host: 0.0.0.0
+            port: 0
+            scope_info_enabled: false
+            target_info_enabled/development: true
+            translation_strategy: underscore_escaping_with_suffixes
     - periodic:
         interval: 5000
         timeout: 1000

@@ -44,7 +44,7 @@ class Redactor:
 
 def in_memory() -> InMemoryLogRecordExporter:
     """Return an exporter that keeps what it gets."""
-    return InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+    return InMemoryLogRecordExporter()
 
 
 @pytest.fixture
@@ -333,6 +333,38 @@ def test_a_processor_that_logs_makes_no_endless_line(
     assert seen == ["once"]
     events = {json.loads(line)["event"] for line in out.getvalue().splitlines()}
     assert events == {"once", "from structlog", "from stdlib"}
+
+
+def test_what_a_stream_logs_while_it_is_written_to_is_not_sent(
+    records: Callable[[], list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where `sys.stdout` was replaced by a logger, a line is not sent a second time as text."""
+
+    class IntoLogging(io.StringIO):
+        def write(self, text: str) -> int:
+            get_logger("stdout").info(text.rstrip())
+            return len(text)
+
+    monkeypatch.setattr("sys.stdout", IntoLogging())
+    monkeypatch.setattr("sys.__stdout__", io.StringIO())
+    undo = set_up(service="s", redactor=redaction.OFF, export=True, format="json")
+    get_logger("etl").info("once")
+    undo()
+    assert [sent.log_record.body for sent in records()] == ["once"]
+
+
+def test_a_replaced_provider_is_noticed(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loggers of a provider are forgotten with it, also where someone else replaces it."""
+    bodies = []
+    for body in ("1", "2"):
+        exporter = in_memory()
+        provider = LoggerProvider(shutdown_on_exit=False)
+        provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+        monkeypatch.setattr("otel_pipeline.logs.otlp.get_logger_provider", lambda p=provider: p)
+        get_logger("x").info(body)
+        bodies.append([sent.log_record.body for sent in exporter.get_finished_logs()])
+        provider.shutdown()
+    assert bodies == [["1"], ["2"]]
 
 
 def test_a_failing_provider_is_said_once(

@@ -88,6 +88,17 @@ def test_undo_twice_is_undo_once() -> None:
     assert state() == after
 
 
+def test_a_repeated_inner_undo_brings_no_outer_handler_back() -> None:
+    """Once the outer set-up is undone nothing puts its handler on the root logger again."""
+    before = state()
+    undo_outer = set_up_to(io.StringIO())
+    undo_inner = set_up_to(io.StringIO())
+    undo_inner()
+    undo_outer()
+    undo_inner()
+    assert state() == before
+
+
 def test_undo_leaves_what_others_changed_since() -> None:
     """A later configuration of structlog, a level and a handler of others stay."""
     undo = set_up_to(io.StringIO())

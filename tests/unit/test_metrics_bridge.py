@@ -149,7 +149,20 @@ def test_a_meter_that_is_let_go_of_sees_nothing_more(registry, reader):
     provider.shutdown()
 
 
-def test_a_bridge_to_the_same_meter_again_doubles_nothing(registry, reader, meter):
+def test_a_bridge_to_another_meter_doubles_nothing(registry, reader, meter):
+    """Of one provider, a second meter is not told again what the first one was."""
+    histogram = Histogram("h", "", buckets=[1], registry=registry)
+    registry.bridge(meter)
+    histogram.observe(0.5)
+    other_reader = InMemoryMetricReader()
+    other = MeterProvider([other_reader], shutdown_on_exit=False)
+    registry.bridge(other.get_meter("test"))
+    histogram.observe(0.5)
+    assert read(reader)["h"][1][()] == read(other_reader)["h"][1][()] == ((1, 0), 0.5)
+    other.shutdown()
+
+
+def test_a_bridge_to_the_same_meter_again_doubles_nothing(registry, reader, meter, caplog):
     """What was handed on before is not handed on twice; what it missed is."""
     counter = Counter("c", "", registry=registry)
     histogram = Histogram("h", "", buckets=[1], registry=registry)
@@ -158,6 +171,7 @@ def test_a_bridge_to_the_same_meter_again_doubles_nothing(registry, reader, mete
         counter.inc()
         histogram.observe(0.5)
     assert read(reader) == {"c": ("", {(): 4}), "h": ("", {(): ((4, 0), 2.0)})}
+    assert caplog.messages == []
 
 
 def test_observations_while_the_bridge_is_built_are_handed_on_once(registry, reader, meter):
@@ -191,12 +205,12 @@ def test_a_reset_restarts_what_is_handed_on(registry, reader, meter):
     histogram = Histogram("h", "", buckets=[1], registry=registry)
     registry.bridge(meter)
     histogram.observe(0.5)
+    registry.bridge(None)
     undo = registry.stash()
     histogram.observe(0.5)
     undo()
-    registry.bridge(None)
     registry.bridge(meter)
-    assert read(reader)["h"][1][()] == ((2, 0), 1.0)
+    assert read(reader)["h"][1][()] == ((1, 0), 0.5)
 
 
 def test_too_many_observations_to_hand_on_are_said(registry, reader, meter, caplog, monkeypatch):

@@ -139,15 +139,18 @@ def test_each_thread_has_a_cell_of_its_own(registry):
 def test_cells_of_living_threads_are_never_folded(registry):
     """With more threads alive than a series likes, each keeps its cell and counts on."""
     counter = Counter("c", "", registry=registry)
-    go_on = threading.Barrier(100)
+    store: Any = counter._store
+    cells = []
+    together = threading.Barrier(100, lambda: cells.append(len(store._cells)))
 
     def work():
         counter.inc()
-        go_on.wait()
+        together.wait()
         counter.inc()
-        go_on.wait()
+        together.wait()
 
     in_threads(100, work)
+    assert cells == [100, 100]
     assert point(registry).value == 200
 
 
@@ -380,6 +383,16 @@ def test_each_bucket_has_an_exemplar_of_its_own(registry):
     fast, none, slow = point(registry).exemplars
     assert (fast.value, none, slow.value) == (0.5, None, 99)
     assert slow.trace_id == TRACE["trace_id"]
+
+
+def test_after_a_collect_each_bucket_looks_for_a_new_exemplar(registry):
+    """A bucket shows its last exemplar until a new one is found, which then takes its place."""
+    histogram = Histogram("h", "", buckets=[1], registry=registry)
+    for amount in (0.1, 0.2, 0.3):
+        with span():
+            histogram.observe(amount)
+            histogram.observe(0.9)
+        assert point(registry).exemplars[0].value == amount
 
 
 @pytest.mark.parametrize("outside", [0, 10])

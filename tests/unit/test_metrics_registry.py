@@ -327,6 +327,17 @@ def test_a_series_removed_during_a_stash_stays_removed(registry):
     assert registry.collect()[0].points[0].value == 5
 
 
+def test_a_series_removed_after_a_stash_stays_removed(registry):
+    """A removed series does not come back because someone still holds its child."""
+    counter = Counter("c", "", ["a"], registry=registry)
+    held = counter.labels("x")
+    held.inc(5)
+    registry.stash()()
+    counter.remove("x")
+    held.inc()
+    assert registry.collect()[0].points == ()
+
+
 def test_stashes_nest(registry):
     """A capture inside a capture ends where it began."""
     counter = Counter("c", "", ["a"], registry=registry)

@@ -179,7 +179,7 @@ def test_thread_pool_tasks_run_where_they_were_submitted() -> None:
 
 
 def test_links_come_from_everything_that_names_a_span(otel_capture: Capture) -> None:
-    """Links, spans, span contexts, contexts and carriers become links; nothing valid becomes none."""
+    """Links, spans, span contexts, contexts and carriers become links, unless invalid."""
     with Pipeline("propagation-links").stage("s") as stage:
         span = stage.span
     context = span.get_span_context()

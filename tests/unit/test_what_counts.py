@@ -359,7 +359,9 @@ def three(p: Pipeline) -> Callable[[], Iterator[int]]:
 
 @case(
     Expected(
-        [ok("p three", success=3)], stage_records("three", success=3), took_stage("three", "success")
+        [ok("p three", success=3)],
+        stage_records("three", success=3),
+        took_stage("three", "success"),
     )
 )
 def generator_is_exhausted(p: Pipeline) -> None:
@@ -443,7 +445,9 @@ def consumer_of_a_generator_fails(p: Pipeline) -> None:
 
 @case(
     Expected(
-        [ok("p talks", success=2)], stage_records("talks", success=2), took_stage("talks", "success")
+        [ok("p talks", success=2)],
+        stage_records("talks", success=2),
+        took_stage("talks", "success"),
     )
 )
 def generator_is_sent_to_thrown_into_and_returns(p: Pipeline) -> None:
@@ -469,7 +473,9 @@ def generator_is_sent_to_thrown_into_and_returns(p: Pipeline) -> None:
 
 @case(
     Expected(
-        [ok("p pages", success=5)], stage_records("pages", success=5), took_stage("pages", "success")
+        [ok("p pages", success=5)],
+        stage_records("pages", success=5),
+        took_stage("pages", "success"),
     )
 )
 def generator_counts_what_each_item_is(p: Pipeline) -> None:
@@ -601,7 +607,9 @@ def asynchronous_generator_is_cancelled(p: Pipeline) -> None:
 
 @case(
     Expected(
-        [ok("p talks", success=2)], stage_records("talks", success=2), took_stage("talks", "success")
+        [ok("p talks", success=2)],
+        stage_records("talks", success=2),
+        took_stage("talks", "success"),
     )
 )
 def asynchronous_generator_is_sent_to_and_thrown_into(p: Pipeline) -> None:
@@ -626,11 +634,7 @@ def asynchronous_generator_is_sent_to_and_thrown_into(p: Pipeline) -> None:
 # Batches
 
 
-@case(
-    Expected(
-        [ok("p batch", success=3)], processed(success=3), TOOK_BATCH, [BATCH_LINE]
-    )
-)
+@case(Expected([ok("p batch", success=3)], processed(success=3), TOOK_BATCH, [BATCH_LINE]))
 def batch_is_iterated(p: Pipeline) -> None:
     with p.batch([1, 2, 3]) as records:
         assert list(records) == [1, 2, 3]
@@ -952,7 +956,7 @@ def seen(captured: Capture) -> Expected:
 
 @pytest.mark.parametrize(("scenario", "expected"), CASES)
 def test_what_counts(scenario: Callable[[Pipeline], Any], expected: Expected) -> None:
-    """Each construct, ended in each way, leaves exactly the spans, counts and lines of the table."""
+    """Each construct, ended in each way, leaves exactly what the table says."""
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     with capture(clock=ManualClock()) as captured:
         with contextlib.suppress(Boom, asyncio.CancelledError, KeyboardInterrupt, SystemExit):
