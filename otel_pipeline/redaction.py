@@ -82,11 +82,11 @@ class Rule:
     def _found(self, text: str) -> Iterator[_Found]:
         group = "secret" if "secret" in self.pattern.groupindex else 0
         at = 0
-        while (match := self.pattern.search(text, at)) is not None:
+        while at <= len(text) and (match := self.pattern.search(text, at)) is not None:
             start, end = match.span(group)
             if self.check is None or self.check(text[start:end]):
                 yield start, end, self.name
-                at = max(match.end(), match.start() + 1)
+                at = max(match.end(), match.start() + 1)  # a pattern may match nothing
             else:
                 at = match.start() + 1
 
@@ -99,11 +99,16 @@ def _holds_any(text: str, needles: tuple[str, ...]) -> bool:
 
 
 def _replaced(text: str, found: Iterable[_Found]) -> str:
-    """Return `text` with what was found replaced; what is a mark already stays."""
+    """Return `text` with what was found, in order, replaced; marks in it stay as they are."""
+    marks = _MARK.finditer(text)
+    known = next(marks, None)
     parts: list[str] = []
     at = 0
     for start, end, name in found:
-        if not _MARK.fullmatch(text, start, end):
+        while known is not None and known.end() <= start:
+            known = next(marks, None)
+        in_mark = known is not None and known.start() <= start and end <= known.end()
+        if start < end and not in_mark:
             parts += (text[at:start], mark(name))
             at = end
     return "".join((*parts, text[at:])) if parts else text
@@ -114,20 +119,16 @@ def _token(
     prefix: str,
     body: str,
     *needles: str,
+    before: str = "A-Za-z0-9",
     check: Callable[[str], bool] | None = None,
 ) -> Rule:
     """Return the rule of tokens that begin with `prefix`, which has a fixed width.
 
-    What stands before a token is looked at after its prefix, so that the search starts at a
-    literal.
+    None of the letters `before` may stand before a token, unless they are an escape. That is
+    looked at after the prefix, so that the search starts at a literal.
     """
-    pattern = re.compile(prefix + _after(prefix, "A-Za-z0-9") + body)
-    return Rule(name, pattern, needles or (prefix.lower(),), check)
-
-
-def _after(prefix: str, letters: str) -> str:
-    """Return a look-behind: before `prefix` is none of `letters`, unless they are an escape."""
-    return rf"(?:(?<![{letters}]{prefix})|(?<=\\[nrt]{prefix})|(?<=%[0-9A-Fa-f]{{2}}{prefix}))"
+    start = rf"(?:(?<![{before}]{prefix})|(?<=\\[nrt]{prefix})|(?<=%[0-9A-Fa-f]{{2}}{prefix}))"
+    return Rule(name, re.compile(prefix + start + body), needles or (prefix.lower(),), check)
 
 
 def _is_random(text: str) -> bool:
@@ -206,7 +207,7 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "url",
-        re.compile(r"jdbc:oracle:\w{1,20}:[^\s/@]*+/(?P<secret>[^\s@]++)@"),
+        re.compile(r"jdbc:oracle:\w{1,20}:[^\s/@]{0,64}+/(?P<secret>[^\s@]{1,128}+)@"),
         ("jdbc:oracle",),
     ),
     # A token in place of the user.
@@ -228,14 +229,13 @@ RULES: Final[tuple[Rule, ...]] = (
         re.compile(r"AccountKey=(?P<secret>[A-Za-z0-9+/]{40,}={0,2})"),
         ("accountkey=",),
     ),
-    # A header, a payload and perhaps more parts; not inside a longer run, or time is not linear.
-    Rule(
+    # A header, a payload and perhaps more parts. It begins no later than the run of characters
+    # that it is in, or a long run would be tried from many places.
+    _token(
         "jwt",
-        re.compile(
-            "eyJ" + _after("eyJ", "A-Za-z0-9_-") + r"[A-Za-z0-9_-]{8,}+"
-            r"\.[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]*+){0,3}"
-        ),
-        ("eyj",),
+        "eyJ",
+        r"[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]*+){0,3}",
+        before="A-Za-z0-9_-",
     ),
     Rule(
         "bearer",
@@ -265,7 +265,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _token("google", "AIza", "[A-Za-z0-9_-]{30,}"),
     _token("google", r"ya29\.", "[A-Za-z0-9_-]{20,}", "ya29."),
     _token("anthropic", "sk-ant-", "[A-Za-z0-9_-]{16,}"),
-    _token("openai", "sk-", "[A-Za-z0-9_-]{20,256}", check=_is_random),
+    _token("openai", "sk-", "[A-Za-z0-9_-]{20,}+", before="A-Za-z0-9_-", check=_is_random),
     _token("npm", "npm_", "[A-Za-z0-9]{30,}"),
     _token("pypi", "pypi-", "A[A-Za-z0-9_-]{32,}"),
     _token("huggingface", "hf_", "[A-Za-z0-9]{30,}"),
@@ -424,7 +424,7 @@ class _Keys:
         try:
             return self._known[key]
         except KeyError:
-            rule = self._rule_of_words(_words(key))
+            rule = self._rule_of_words(_words(_MARK.sub(" ", key)))
         if len(key) <= _SHORT:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
@@ -469,7 +469,7 @@ class _Keys:
             rule = self._rule_of_pair(pair)
             if rule is None or rule is _ALLOWED:
                 continue
-            value = (rule.name == "cookie" and _COOKIES.match(text, at)) or _VALUE.match(text, at)
+            value = self._value_of_pair(rule, pair)
             if value is None:
                 continue
             at = value.end()
@@ -479,9 +479,15 @@ class _Keys:
 
     def _rule_of_pair(self, pair: re.Match[str]) -> _KeyRule | None:
         key, more = pair["option"] or pair["first"] or pair["key"], pair["more"]
-        if more is None:
-            return self.rule(key)
+        if more is None or self.rule(key) is not None:
+            return self.rule(more or key)
         return self.rule(more) or self.rule(f"{key} {more}")
+
+    def _value_of_pair(self, rule: _KeyRule, pair: re.Match[str]) -> re.Match[str] | None:
+        text, end = pair.string, pair.end()
+        if text[pair.start() - 1 : pair.start()] in {"?", "&"}:
+            return _PARAMETER.match(text, end)
+        return (rule.name == "cookie" and _COOKIES.match(text, end)) or _VALUE.match(text, end)
 
 
 def _tells_nothing(rule: _KeyRule, pair: re.Match[str], value: re.Match[str]) -> bool:
@@ -516,7 +522,8 @@ _PAIR: Final = re.compile(
 #: around it or comes before the next key.
 _BARE: Final = r"""
     (?:\[redacted:[^\]\s]{1,100}\]
-     | [^\s,;&"'`\\()<>\]}]++
+     | [^\s,;&"'`\\()<>\[\]}]++
+     | \[
      | (?!["'`]\s{0,4}[,:\]})])[,;&"'`\\()<>\]}]++
        (?![:.!?]?(?:\s|\Z))(?![\w.-]{1,64}\\{0,7}["']?\s?[=:])
     )++
@@ -541,6 +548,9 @@ _VALUE: Final = re.compile(
     """.replace("BARE", _BARE),
     re.VERBOSE,
 )
+
+#: A value in the query of a URL.
+_PARAMETER: Final = re.compile("(?P<bare>[^\\s&#\"'<>]++)")
 
 #: `a=b; c=d; Path=/; Expires=Wed, 21 Oct 2026 07:28:00 GMT`
 _COOKIES: Final = re.compile(
@@ -782,7 +792,9 @@ class Redactor:
 
     def _field(self, key: object, value: object, seen: _Seen, depth: int) -> object:
         try:
-            rule = self._keys.rule(_as_text(key)) if isinstance(key, (str, bytes)) else None
+            rule = None
+            if isinstance(key, (str, bytes)):
+                rule = self._keys.rule(self.text(_as_text(key)))
             if rule is None:
                 return self._walk(value, seen, depth)
             if rule is _ALLOWED or rule.is_nothing(value) or _is_mark(value):

@@ -15,7 +15,7 @@ import sys
 from bisect import bisect_left
 from operator import add, sub
 from threading import RLock, get_ident
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from opentelemetry.trace import get_current_span
 
@@ -37,12 +37,14 @@ if TYPE_CHECKING:
 __all__ = [
     "CounterStore",
     "EnumStore",
+    "ExemplarFilter",
     "GaugeStore",
     "HistogramStore",
     "InfoStore",
     "Shared",
     "Store",
     "SummaryStore",
+    "filter_exemplars",
     "number",
 ]
 
@@ -125,14 +127,40 @@ def _shown(value: Number) -> Number:
         return math.inf if value > 0 else -math.inf
 
 
-def _span_exemplar(value: Number) -> Exemplar | None:
-    """Return an exemplar of the sampled span around the caller, or None outside one."""
-    context = get_current_span().get_span_context()
-    if not (context.is_valid and context.trace_flags.sampled):
+ExemplarFilter = Literal["trace_based", "always_on", "always_off"]
+_exemplar_filter: ExemplarFilter = "trace_based"
+
+
+def filter_exemplars(choice: ExemplarFilter) -> Callable[[], None]:
+    """Choose which measurements may become exemplars, as `OTEL_METRICS_EXEMPLAR_FILTER` does.
+
+    Args:
+        choice: `trace_based`: those inside a sampled span. `always_on`: any. `always_off`: none but
+            those given as `exemplar=`.
+
+    Returns:
+        An undo.
+    """
+    global _exemplar_filter
+    previous, _exemplar_filter = _exemplar_filter, choice
+
+    def undo() -> None:
+        global _exemplar_filter  # noqa: PLW0603
+        _exemplar_filter = previous
+
+    return undo
+
+
+def _found_exemplar(value: Number) -> Exemplar | None:
+    """Return an exemplar of what is measured now, or None if it may not become one."""
+    if _exemplar_filter == "always_off":
         return None
-    return Exemplar(
-        _shown(value), clock.now(), f"{context.trace_id:032x}", f"{context.span_id:016x}"
-    )
+    context = get_current_span().get_span_context()
+    if context.is_valid and context.trace_flags.sampled:
+        return Exemplar(
+            _shown(value), clock.now(), f"{context.trace_id:032x}", f"{context.span_id:016x}"
+        )
+    return Exemplar(_shown(value), clock.now()) if _exemplar_filter == "always_on" else None
 
 
 class _State(NamedTuple):
@@ -230,7 +258,7 @@ class _AddingStore:
     def _note(self, slot: int, value: Number, exemplar: Exemplar | None) -> None:
         """Keep the given exemplar, or that of the span around while one is looked for."""
         if exemplar is None and self.armed[slot]:
-            exemplar = _span_exemplar(value)
+            exemplar = _found_exemplar(value)
         if exemplar is not None:
             self._exemplars[slot] = exemplar
             self.armed[slot] = 0

@@ -180,6 +180,8 @@ def otel_name(family: str, unit: str, kind: Kind) -> tuple[str, str]:
     >>> otel_name("load_widgets", "widgets", "counter")
     ('load_widgets', '')
     """
+    if kind == "info":
+        return f"{family}_info", ""
     ucum = "1" if (unit, kind) == ("ratio", "gauge") else _UCUM.get(unit, "")
     if not ucum:
         return family, ""

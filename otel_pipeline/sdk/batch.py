@@ -517,6 +517,8 @@ class BatchProcessor(Generic[T]):
             )
 
     def _say_outcome(self, outcome: Outcome) -> None:
+        if self._ended:  # it has been said what became of it
+            return
         endpoint = self._transport.endpoint
         reason = outcome.reason
         if outcome.kind == "rejected" or outcome.rejected:
@@ -527,14 +529,15 @@ class BatchProcessor(Generic[T]):
                 self._say_once("remark", "%s took %s and says: %s", endpoint, self._noun, reason)
         elif outcome.kind == "away" and not self._explicit:
             parts = urlsplit(endpoint)
-            self._say_once(
-                "away",
-                "no OpenTelemetry collector answers at %s: %s are dropped. Start one, set "
-                "OTEL_EXPORTER_OTLP_ENDPOINT, or OTEL_%s_EXPORTER=none",
-                f"{parts.scheme}://{parts.netloc}" if parts.netloc else endpoint,
-                self._noun,
-                self._signal.upper(),
-            )
+            where = f"{parts.scheme}://{parts.netloc}" if parts.netloc else endpoint
+            with contextlib.suppress(Exception):
+                diagnostics.warn_once(
+                    f"export:away:{where}",  # once for all signals
+                    "no OpenTelemetry collector answers at %s: what is sent there is dropped. "
+                    "Start one, set OTEL_EXPORTER_OTLP_ENDPOINT, or set "
+                    "OTEL_TRACES_EXPORTER=none and OTEL_LOGS_EXPORTER=none",
+                    where,
+                )
         elif self._closed:
             pass  # not tried again: `_finish` says what becomes of them
         elif outcome.kind == "retry":

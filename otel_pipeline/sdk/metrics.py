@@ -13,6 +13,7 @@ way at a time: totals that could not be sent are in the next one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -136,7 +137,7 @@ def _metric(family: Family, now: int) -> metrics_pb2.Metric | None:
     if not family.points:
         return None
     metric = metrics_pb2.Metric(
-        name=family.otel_name + ("_info" if family.kind == "info" else ""),
+        name=family.otel_name,
         description=label_text(family.documentation),
         unit=family.otel_unit,
     )
@@ -486,6 +487,8 @@ class MetricPush:
         self._thread: threading.Thread | None = None
         self._sending = self._latest = _Push(ExportMetricsServiceRequest(), 0, {})
         self._acknowledged: Totals = {}
+        self._last: _Wish | None = None
+        self._end_by = 0.0
 
     @property
     def away(self) -> bool:
@@ -520,16 +523,28 @@ class MetricPush:
                 break
         return False
 
+    def close(self, timeout: float) -> None:
+        """Begin the last push; returns at once. See `BatchProcessor.close`.
+
+        Args:
+            timeout: Seconds that the last push may take.
+        """
+        if self._last is None:
+            self._last = _Wish(last=True, answer=SimpleQueue())
+            self._end_by = time.monotonic() + timeout
+            self._wishes.put(self._last)
+
     def shutdown(self, timeout: float) -> None:
         """Push a last time, drop what could not be sent, and end; never takes longer.
 
         Args:
-            timeout: Seconds that this may take.
+            timeout: Seconds that this may take, counted from an earlier `close` if there was one.
         """
-        deadline = time.monotonic() + timeout
-        if self._is_running():
-            self._wish(timeout / 2, last=True)  # callbacks that hang must leave time to send
-        self._queue.shutdown(_left(deadline))
+        self.close(timeout)
+        if self._last is not None and self._is_running():
+            with contextlib.suppress(Empty):  # callbacks that hang must leave time to send
+                self._last.answer.get(timeout=_left(self._end_by) / 2)
+        self._queue.shutdown(_left(self._end_by))
 
     def _is_running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()

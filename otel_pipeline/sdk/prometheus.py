@@ -32,6 +32,7 @@ from operator import add, attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 from urllib.parse import parse_qs, urlsplit
 
+from opentelemetry.sdk.metrics import Histogram as HistogramInstrument
 from opentelemetry.sdk.metrics.export import (
     ExponentialHistogram,
     Gauge,
@@ -41,6 +42,7 @@ from opentelemetry.sdk.metrics.export import (
     NumberDataPoint,
     Sum,
 )
+from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.utils import floatToGoString
 
@@ -138,6 +140,9 @@ class SnapshotReader(MetricReader):
 
     It keeps the newest snapshot only, so flushing the provider adds nothing to the next page.
 
+    Args:
+        exponential: Whether histograms without a view get exponential buckets.
+
     >>> from opentelemetry.sdk.metrics import MeterProvider
     >>> provider = MeterProvider(shutdown_on_exit=False)
     >>> provider.add_metric_reader(reader := SnapshotReader())
@@ -146,8 +151,11 @@ class SnapshotReader(MetricReader):
     ['orders']
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, exponential: bool = False) -> None:
+        aggregation = ExponentialBucketHistogramAggregation() if exponential else None
+        super().__init__(
+            preferred_aggregation={HistogramInstrument: aggregation} if aggregation else None
+        )
         self._newest: MetricsData | None = None
         self._reading = threading.Lock()
         self._closed = False

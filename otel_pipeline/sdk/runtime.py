@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from otel_pipeline import logs, semconv
 from otel_pipeline.diagnostics import say
 from otel_pipeline.metrics import REGISTRY, names
+from otel_pipeline.metrics.cells import filter_exemplars
 from otel_pipeline.metrics.registry import vocabulary_shape
 from otel_pipeline.metrics.snapshots import Family, Point
 from otel_pipeline.redaction import OFF, Redactor
@@ -208,6 +209,7 @@ def _build_metrics(runtime: Runtime, config: Config, resource: Resource) -> None
     previous = REGISTRY.limit
     REGISTRY.limit = config.cardinality_limit
     runtime.undo.callback(setattr, REGISTRY, "limit", previous)
+    runtime.undo.callback(filter_exemplars(config.exemplar_filter))
     if providers.is_foreign(Signal.METRICS):
         runtime.ledgers.metrics.state = "adopted"
         REGISTRY.bridge(otel_metrics.get_meter("otel_pipeline", __version__))
@@ -271,8 +273,7 @@ def _listen(config: Config, render: Renderer) -> MetricsServer | None:
 def _push(runtime: Runtime, config: Config, resource: Resource, *, console: bool) -> None:
     from otel_pipeline.sdk.metrics import MetricPush  # noqa: PLC0415
 
-    delta = config.temporality != "cumulative"
-    reader = SnapshotReader(delta=delta)
+    reader = SnapshotReader(exponential=config.histogram_aggregation.startswith("base2"))
     runtime.undo.callback(providers.add_reader(reader, resource))
     otlp = config.metrics.otlp
     push = MetricPush(
@@ -286,7 +287,7 @@ def _push(runtime: Runtime, config: Config, resource: Resource, *, console: bool
         interval=config.metric_export_interval,
         timeout=config.metric_export_timeout,
         resource=resource,
-        delta=delta,
+        delta=config.temporality != "cumulative",
     )
     push.start()
     runtime.exporters.append(push)

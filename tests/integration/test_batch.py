@@ -557,9 +557,9 @@ class TestAway:
         sender.shutdown(1)
         assert counts(sender) == {"produced": 3, "dropped": 3}
         assert capsys.readouterr().err == (
-            "otel_pipeline: no OpenTelemetry collector answers at http://collector:4318: spans "
-            "are dropped. Start one, set OTEL_EXPORTER_OTLP_ENDPOINT, or "
-            "OTEL_TRACES_EXPORTER=none\n"
+            "otel_pipeline: no OpenTelemetry collector answers at http://collector:4318: what is "
+            "sent there is dropped. Start one, set OTEL_EXPORTER_OTLP_ENDPOINT, or set "
+            "OTEL_TRACES_EXPORTER=none and OTEL_LOGS_EXPORTER=none\n"
         )
 
     def test_a_grpc_target_is_named_as_it_is(
@@ -571,7 +571,7 @@ class TestAway:
         sender = make(script, explicit=False)
         sender.add("a")
         assert not sender.flush(5)
-        assert "collector answers at localhost:4317: spans are" in capsys.readouterr().err
+        assert "collector answers at localhost:4317: what is sent" in capsys.readouterr().err
 
     def test_a_default_endpoint_is_probed_again_later(self, make: Any) -> None:
         """A collector that is started afterwards gets what comes then."""
@@ -740,8 +740,7 @@ class TestShutdown:
         sender = make(Script())
         sender.add("a")
         assert sender.flush(5)
-        worker = worker_of(sender)
-        assert worker is not None
+        worker: Any = worker_of(sender)
 
         class EndingNow(deque[str]):
             def append(self, item: str) -> None:

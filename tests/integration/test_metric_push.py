@@ -26,6 +26,7 @@ from opentelemetry.sdk.resources import Resource
 from otel_pipeline import clock, diagnostics
 from otel_pipeline.config import OtlpConfig
 from otel_pipeline.metrics import Counter, Enum, Gauge, Histogram, Info, Registry, Summary
+from otel_pipeline.metrics.names import otel_name
 from otel_pipeline.metrics.snapshots import (
     EnumPoint,
     Exemplar,
@@ -61,7 +62,8 @@ def _say_everything_again(monkeypatch: Any) -> None:
 
 
 def family(name: str, kind: Any, *points: Any, labelnames: Any = (), **rest: Any) -> Family:
-    return Family(name, kind, f"Help of {name}.", "", labelnames, points, name, "", **rest)
+    otel = otel_name(name, "", kind)
+    return Family(name, kind, f"Help of {name}.", "", labelnames, points, *otel, **rest)
 
 
 def encoded(*families: Family, data: Any = None, now: int = 7) -> list[dict[str, Any]]:
@@ -578,7 +580,7 @@ class TestTrouble:
             assert produced >= dropped
         said = capsys.readouterr().err
         assert said.count("no OpenTelemetry collector answers at http://127.0.0.1:") == 1
-        assert "OTEL_METRICS_EXPORTER=none" in said
+        assert "OTEL_EXPORTER_OTLP_ENDPOINT" in said
 
     def test_while_a_receiver_is_away_pushes_do_not_pile_up(self, capsys: Any) -> None:
         """One waits; the next carries the totals."""
@@ -643,6 +645,28 @@ class TestTrouble:
         assert not running.push.flush(0.2)
         running.push.shutdown(0.4)
         assert time.monotonic() - begun < 0.6 + SLACK
+        release.set()
+
+    def test_a_callback_that_hangs_leaves_time_to_send_what_waits(
+        self, receiver: HttpReceiver
+    ) -> None:
+        """At the end an earlier push gets its last try all the same."""
+        release = threading.Event()
+        snapshots = iter([[family("jobs", "counter", Point((), 1, 0))]])
+
+        def collect() -> list[Family]:
+            for snapshot in snapshots:
+                return snapshot
+            release.wait(10)
+            return []
+
+        receiver.answer(503, retry_after=60)
+        running = Push(f"{receiver.endpoint}/v1/metrics", collect=collect)
+        running.push.start()
+        assert not running.push.flush(0.5)
+        receiver.accept()
+        running.push.shutdown(2)
+        assert values(receiver) == [1]
         release.set()
 
     def test_a_source_that_fails_hides_no_other(self, receiver: HttpReceiver, capsys: Any) -> None:

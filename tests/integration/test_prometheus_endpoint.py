@@ -364,15 +364,22 @@ class TestLife:
             assert late.result().body == b"late"
         server.stop()
 
-    def test_stop_does_not_wait_for_a_free_slot(self, monkeypatch: Any) -> None:
+    def test_stop_does_not_wait_for_a_free_slot(self) -> None:
         """A server that is full stops as fast."""
-        monkeypatch.setattr(prometheus, "_MOST_REQUESTS", 1)
+        waits = threading.Event()
+
+        class Full(threading.Semaphore):
+            def acquire(self, *args: Any, **kwargs: Any) -> bool:
+                waits.set()
+                return super().acquire(*args, **kwargs)
+
         server = serve(Exposition(list).render)
-        with socket.create_connection(("localhost", server.port)) as first:
-            with socket.create_connection(("localhost", server.port)):
-                first.sendall(b"GET")
-                begun = time.monotonic()
-                server.stop()
+        assert ask(server).status == 200
+        server._slots = Full(0)
+        with socket.create_connection(("localhost", server.port)):
+            assert waits.wait(10)
+            begun = time.monotonic()
+            server.stop()
             assert time.monotonic() - begun < 0.5
             assert not server.thread.is_alive()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 
@@ -68,7 +69,7 @@ WORDS = st.sampled_from(
 
 
 @given(TEXTS)
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @example("Authorization: Bearer [redacted:bearer]")
 def test_a_second_pass_changes_nothing(text):
     """What was redacted once is left as it is."""
@@ -77,7 +78,7 @@ def test_a_second_pass_changes_nothing(text):
 
 
 @given(VALUES)
-@settings(max_examples=300)
+@example(("ann@example.org", False))
 def test_a_second_pass_over_values_changes_nothing(value):
     """A redacted value is returned as the same object."""
     once = REDACTOR.value("field", value)
@@ -85,7 +86,7 @@ def test_a_second_pass_over_values_changes_nothing(value):
 
 
 @given(SECRET_KEYS, SECRETS, st.lists(WORDS, max_size=5), st.lists(WORDS, max_size=5), st.data())
-@settings(max_examples=500)
+@settings(max_examples=300)
 def test_no_planted_secret_survives_in_a_text(key, secret, before, after, data):
     """A secret after its key is gone in every notation, and the words around it stay."""
     forms = [
@@ -101,10 +102,9 @@ def test_no_planted_secret_survives_in_a_text(key, secret, before, after, data):
         f"['--{key}', '{secret}']",
         f"?{key}={secret}&rows=7",
         f"f({key}={secret!r}, rows=7)",
-        f"https://{data.draw(st.sampled_from(['', 'ann', 'a.b']))}:{secret}@host/db".replace("#", ""),
+        f"https://{data.draw(st.sampled_from(['', 'ann', 'a.b']))}:{secret}@host/db",
     ]
     form = data.draw(st.sampled_from(forms))
-    secret = secret.replace("#", "") if form.startswith("https") else secret
     left, right = " ".join(["start", *before, ""]), " ".join(["", *after, "end"])
     redacted = REDACTOR.text(left + form + right)
     assert secret not in redacted
@@ -115,9 +115,17 @@ def test_no_planted_secret_survives_in_a_text(key, secret, before, after, data):
         assert "rows" in redacted[len(left) : -len(right)]
 
 
-@given(SECRET_KEYS, SECRETS, st.recursive(
-    st.just("place"), lambda inner: st.lists(inner, min_size=1, max_size=2)
-    | st.dictionaries(st.sampled_from(["a", "rows"]), inner, min_size=1), max_leaves=4))  # fmt: skip
+SHAPES = st.recursive(
+    st.just("place"),
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=2)
+        | st.dictionaries(st.sampled_from(["a", "rows"]), inner, min_size=1)
+    ),
+    max_leaves=4,
+)
+
+
+@given(SECRET_KEYS, SECRETS, SHAPES)
 def test_no_planted_secret_survives_in_a_value(key, secret, shape):
     """A secret under its key is gone wherever in nested containers it stands."""
 
@@ -140,8 +148,12 @@ def test_a_text_without_secrets_is_the_same_object(text):
     assert REDACTOR.text(text) is text
 
 
-@given(st.dictionaries(st.sampled_from(["event", "partition_key", "author", "max_tokens", "rows"]),
-                       WORDS | st.integers() | st.floats() | st.none() | st.booleans()))  # fmt: skip
+@given(
+    st.dictionaries(
+        st.sampled_from(["event", "partition_key", "author", "max_tokens", "rows"]),
+        WORDS | st.integers() | st.floats() | st.none() | st.booleans(),
+    )
+)
 def test_fields_without_secrets_are_the_same_mapping(fields):
     """A mapping that holds no secret is returned as it is."""
     assert REDACTOR.mapping(fields) is fields
@@ -179,8 +191,11 @@ def luhn(digits):
     return total % 10
 
 
-@given(st.sampled_from(["4", "51", "2221", "34", "6011", "3528"]), st.randoms(use_true_random=False),
-       st.sampled_from(["", " ", "-"]))  # fmt: skip
+@given(
+    st.sampled_from(["4", "51", "2221", "34", "6011", "3528"]),
+    st.randoms(use_true_random=False),
+    st.sampled_from(["", " ", "-"]),
+)
 def test_a_card_number_goes_and_the_same_with_another_check_digit_stays(prefix, random, gap):
     """Of ten numbers that differ in the last digit, exactly the one that passes Luhn goes."""
     size = 15 if prefix == "34" else 16
@@ -189,7 +204,7 @@ def test_a_card_number_goes_and_the_same_with_another_check_digit_stays(prefix, 
     gone = []
     for digit in "0123456789":
         number = stem + digit
-        shown = gap.join(number[a:b] for a, b in zip(cuts, cuts[1:], strict=False))
+        shown = gap.join(number[a:b] for a, b in itertools.pairwise(cuts))
         if REDACTOR.text(f"paid with {shown}.") == "paid with [redacted:card].":
             gone.append(number)
         else:

@@ -78,7 +78,7 @@ def test_gauges_infos_and_enums_arrive_as_gauges(registry, reader, meter):
     assert read(reader) == {
         "fill": ("1", {(): 0.5}),
         "live": ("", {(): 7.0}),
-        "build": ("", {(("of", "x"), ("version", "1")): 1}),
+        "build_info": ("", {(("of", "x"), ("version", "1")): 1}),
         "task": ("", {(("task", "idle"),): 0, (("task", "busy"),): 1}),
     }
 
@@ -289,6 +289,11 @@ def test_a_provider_that_does_nothing_will_do(registry):
 def test_no_observations_need_no_replay():
     """An empty histogram is handed on as nothing."""
     assert list(representatives([0, 0], [1.0], 0)) == []
+
+
+def test_a_replay_is_never_negative_where_the_sum_is_not():
+    """OpenTelemetry would drop a negative observation, and its bucket would lack one."""
+    assert [value >= 0 for value, _ in representatives([1, 1], [1.0], 0.5)] == [True, True]
 
 
 def test_negative_observations_can_be_replayed():

@@ -60,16 +60,17 @@ def test_the_next_wide_label_follows(registry):
     assert seen[OTHER, OTHER, "ok"] == 400
 
 
-def test_a_fold_that_exists_is_enough(registry):
-    """A second label is kept where the first fold leads to a series that is there."""
-    counter = Counter("c", "", ["user", "item"], registry=registry)
-    counter.labels(OTHER, "i1")
+@pytest.mark.parametrize("turn", [1, -1], ids=["widest first", "widest last"])
+def test_the_widest_goes_first_and_a_fold_that_exists_is_enough(registry, turn):
+    """A second label is kept where folding the widest leads to a series that is there."""
+    counter = Counter("c", "", ["a", "b"], registry=registry)
+    counter.labels(*(OTHER, "i1")[::turn])
     for number in range(99):
-        counter.labels(f"u{number}", f"i{number % 40}")
-    counter.labels("new", "i1").inc()
-    counter.labels("new", "i2").inc()
+        counter.labels(*(f"u{number}", f"i{number % 40}")[::turn])
+    counter.labels(*("new", "i1")[::turn]).inc()
+    counter.labels(*("new", "i2")[::turn]).inc()
     seen = totals(registry, "c")
-    assert (seen[OTHER, "i1"], seen[OTHER, OTHER]) == (1, 1)
+    assert (seen[(OTHER, "i1")[::turn]], seen[OTHER, OTHER]) == (1, 1)
 
 
 @pytest.mark.parametrize("kept", ["pipeline", "stage"])
@@ -129,13 +130,15 @@ def test_a_child_that_was_folded_is_the_one_of_the_rest(registry):
 
 
 def test_room_that_is_made_is_used(registry):
-    """After a removal new label sets are themselves again."""
+    """After a removal new label sets are themselves again, and only what is left is counted."""
     counter = Counter("c", "", ["user"], registry=registry)
     for user in range(101):
         counter.labels(user).inc()
+    registry.limit = 5
     counter.clear()
-    counter.labels("new").inc()
-    assert totals(registry, "c") == {("new",): 1}
+    for user in range(10):
+        counter.labels(user).inc()
+    assert totals(registry, "c") == {(str(user),): 1 for user in range(10)}
 
 
 def test_a_label_of_the_vocabulary_may_have_a_limit_of_its_own(registry, caplog):

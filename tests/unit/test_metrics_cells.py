@@ -194,6 +194,17 @@ def test_amounts_become_plain_numbers(registry):
     assert point(registry).value == 1.5
 
 
+def test_a_negative_amount_is_refused_at_any_time(registry):
+    """Also a counter that is in full swing cannot go down."""
+    counter = Counter("c", "", registry=registry)
+    for _ in range(1000):
+        counter.inc()
+    for amount in (-1, -0.5):
+        with pytest.raises(ValueError, match="non-negative"):
+            counter.inc(amount)
+    assert point(registry).value == 1000
+
+
 def test_numpy_amounts_keep_double_precision(registry):
     """A sum of float32 amounts is a sum of doubles."""
     numpy = pytest.importorskip("numpy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 import pytest
@@ -136,6 +137,34 @@ def test_equal_values_of_other_types_keep_their_own_text():
         "True": 1,
         "1.0": 1,
     }
+
+
+def test_text_of_another_class_is_what_its_str_says():
+    """An enum that equals a text has a text of its own, as in prometheus_client."""
+
+    class Colour(str, enum.Enum):  # noqa: UP042  the kind whose text is its name
+        RED = "red"
+
+    registry: Any = Registry()
+    counter = Counter("m", "", ["a"], registry=registry)
+    counter.labels("red").inc()
+    counter.labels(Colour.RED).inc(2)
+    assert [(p.labels[0], p.value) for p in registry.collect()[0].points] == [
+        ("red", 1),
+        ("Colour.RED", 2),
+    ]
+
+
+def test_label_text_is_a_plain_string():
+    """A class of the user's never stays behind in a label."""
+
+    class Text(str):
+        __slots__ = ()
+
+        def __str__(self):
+            return self
+
+    assert type(label_text(Text("a"))) is str
 
 
 def test_the_name_of_the_resource_is_refused():

@@ -199,6 +199,16 @@ class TestFormats:
         """Large ones have an exponent, as prometheus_client writes them."""
         assert page(family("x", "gauge", Point((), value, 0))).endswith(f"\nx {shown}\n")
 
+    @pytest.mark.parametrize(
+        ("value", "shown"), [("\\", r"\\"), ("\n", r"\n"), ('"', r"\""), ("\r", "\r")]
+    )
+    def test_label_values_are_escaped(self, value: str, shown: str) -> None:
+        """Each of the three characters alone; all others stay as they are."""
+        body = page(family("x", "gauge", Point((value,), 1, 0), labelnames=("l",)))
+        assert body.endswith(f'\nx{{l="{shown}"}} 1.0\n')
+        (found,) = parse_text(body)
+        assert found.samples[0].labels == {"l": value}
+
     def test_a_histogram_with_negative_bounds_has_no_sum(self) -> None:
         """It could fall; OpenMetrics then has no count either."""
         waits = family(
