@@ -68,6 +68,8 @@ _EVENT_LAG = Gauge.from_spec(semconv.EVENT_LAG)
 _PIPELINE_INFO = Gauge.from_spec(semconv.PIPELINE_INFO)
 _LOGS_SUPPRESSED = Counter.from_spec(semconv.LOGS_SUPPRESSED)
 
+#: Names of pipelines, and of stages of one, that are remembered; more are no fixed words any more.
+_MOST_KEPT = 1000
 #: Seconds that the end of a run may wait for its flush.
 _RUN_FLUSH = 1.0
 
@@ -276,7 +278,7 @@ class Run(Block):
 
     def add_batch(self, pipeline: Pipeline, counts: Mapping[str, int]) -> None:
         """Add what an outermost batch counted."""
-        if pipeline is self.pipeline and not self.ended:
+        if pipeline.name == self.pipeline.name and not self.ended:
             with self._lock:
                 if self._batches is None:
                     self._batches = dict.fromkeys(semconv.RECORD_STATUSES, 0)
@@ -285,7 +287,7 @@ class Run(Block):
 
     def add_stage(self, pipeline: Pipeline, name: str, counts: Mapping[str, int]) -> None:
         """Add what a stage counted."""
-        if pipeline is self.pipeline and not self.ended:
+        if pipeline.name == self.pipeline.name and not self.ended:
             with self._lock:
                 total = self._stages.setdefault(name, dict.fromkeys(counts, 0))
                 for status, number in counts.items():
@@ -631,7 +633,7 @@ class Batch(Block):
     def _opened(self) -> None:
         above = self.parent
         while above is not None and not (
-            isinstance(above, Batch) and above.pipeline is self.pipeline
+            isinstance(above, Batch) and above.pipeline.name == self.pipeline.name
         ):
             above = above.parent
         self._outermost = above is None
@@ -777,12 +779,19 @@ _queue_owners: dict[str, str] = {}
 
 
 class _BatchLog:
-    """Keeps `batch_processed` lines few: the first ten at once, then one a second."""
+    """Keeps `batch_processed` lines few: the first ten at once, then one a second.
 
-    __slots__ = ("_left", "_lock", "_next", "_suppressed")
+    It begins anew with each `configure()` and each capture of a test.
+    """
+
+    __slots__ = ("_hooks", "_left", "_lock", "_next", "_suppressed")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._begin(None)
+
+    def _begin(self, hooks: lifecycle.Hooks | None) -> None:
+        self._hooks = hooks
         self._left = 10
         self._next = 0.0
         self._suppressed = 0
@@ -791,6 +800,8 @@ class _BatchLog:
         """Return how many lines were suppressed before this one, or None if this one is too."""
         with self._lock:
             now = time.monotonic()
+            if (hooks := lifecycle.hooks()) is not self._hooks:
+                self._begin(hooks)
             if self._left:
                 self._left -= 1
             elif now < self._next:
@@ -801,8 +812,23 @@ class _BatchLog:
             return suppressed
 
 
+class _Shared:
+    """What all `Pipeline` objects of one name have in common."""
+
+    __slots__ = ("batch_log", "series")
+
+    def __init__(self) -> None:
+        self.batch_log = _BatchLog()
+        self.series: dict[str, _Series] = {}
+
+
+_pipelines: dict[str, _Shared] = {}
+
+
 class Pipeline:
     """A data pipeline: makes runs, stages, batches and queues that are traced, counted and logged.
+
+    Several objects of one name, such as one in each module, are one pipeline.
 
     Args:
         name: Its name, as on every metric, span and log line; a short fixed word.
@@ -844,8 +870,9 @@ class Pipeline:
             raise ValueError(message)
         self.name = name
         self.mode = mode
-        self._batch_log = _BatchLog()
-        self._known: dict[str, _Series] = {}
+        self._shared = _pipelines.get(name) or _Shared()
+        if len(_pipelines) < _MOST_KEPT:
+            _pipelines.setdefault(name, self._shared)
         _PIPELINE_INFO.labels(name, mode).set(1)
         if expected_interval is not None:
             _EXPECTED_INTERVAL.labels(name).set(parse_duration(expected_interval))
@@ -1038,13 +1065,16 @@ class Pipeline:
         _EVENT_LAG.labels(self.name).set(clock.now() - timestamp)
 
     def _series(self, stage: str) -> _Series:
-        series = self._known.get(stage)
+        known = self._shared.series
+        series = known.get(stage)
         if series is None:
-            series = self._known[stage] = _Series(self.name, stage)
+            series = _Series(self.name, stage)
+            if len(known) < _MOST_KEPT:
+                known[stage] = series
         return series
 
     def _log_batch(self, counts: Mapping[str, int], seconds: float) -> None:
-        suppressed = self._batch_log.ask()
+        suppressed = self._shared.batch_log.ask()
         if suppressed is None:
             _LOGS_SUPPRESSED.labels(Event.BATCH_PROCESSED).inc()
             return

@@ -389,8 +389,8 @@ class _KeyRule:
 
 
 _NUMBER: Final = re.compile(r"[0-9][0-9.,_]*")
-_NO_VALUE: Final = re.compile("none|null|nil", re.IGNORECASE)
-_NO_SECRET: Final = re.compile("none|null|nil|true|false", re.IGNORECASE)
+_NO_VALUE: Final = re.compile(r"none|null|nil|[\[{|>-]|\.\.\.", re.IGNORECASE)
+_NO_SECRET: Final = re.compile(f"{_NO_VALUE.pattern}|true|false", re.IGNORECASE)
 
 #: The rule of keys whose values are to be left as they are.
 _ALLOWED: Final = _KeyRule("allowed")
@@ -485,15 +485,19 @@ class _Keys:
 
     def _value_of_pair(self, rule: _KeyRule, pair: re.Match[str]) -> re.Match[str] | None:
         text, end = pair.string, pair.end()
-        if text[pair.start() - 1 : pair.start()] in {"?", "&"}:
+        before = text[max(pair.start() - 1, 0) : pair.start()]
+        if before in {"?", "&"}:
             return _PARAMETER.match(text, end)
+        opened = before in {'"', "'"} and pair["sign"] is not None and pair["closing"] is None
+        if opened and text.startswith(before, end):
+            return None  # the quote of "Password: " ends it
         return (rule.name == "cookie" and _COOKIES.match(text, end)) or _VALUE.match(text, end)
 
 
 def _tells_nothing(rule: _KeyRule, pair: re.Match[str], value: re.Match[str]) -> bool:
     """Say whether a value in a text gives nothing away, or is a sentence that goes on."""
     text = value[value.lastgroup or 0]
-    in_prose = value.lastgroup == "bare" and pair["sign"] == ":" and pair[0][-1].isspace()
+    in_prose = value.lastgroup == "bare" and pair["sign"] in {":", None} and pair[0][-1].isspace()
     return (
         not text
         or rule.is_nothing_in_text(text)
@@ -512,7 +516,8 @@ _PAIR: Final = re.compile(
         (?P<option>--?[A-Za-z][\w.-]*+)["']?,?[ ]{1,4}(?=[^\s-])
       | (?:(?<=\(["'])|(?<=\(b["']))(?P<first>[\w.-]++)["'],\s{0,2}(?=b?["'])
       | (?P<key>[\w.$-]++)(?:[ ](?P<more>\w++))?
-        (?:\\{0,7}["'])?\]?[ \t]{0,40}(?P<sign>=>|[:=]{1,2})[ \t]{0,40}
+        (?P<closing>\\{0,7}["'])?\]?
+        [ \t]{0,40}(?P<sign>:[ ](?:str|bytes)(?:[ ]\|[ ]None)?[ ]=|=>|[:=]{1,2})[ \t]{0,40}
     )
     """,
     re.VERBOSE,
@@ -566,11 +571,11 @@ _COOKIES: Final = re.compile(
     re.VERBOSE,
 )
 
-#: What follows `token: ` in a sentence about a token.
+#: What follows `token: ` in a sentence about a token, or in source code.
 _PROSE: Final = re.compile(
-    r"(?:a|an|and|are|bad|cannot|denied|empty|expected|expired|for|found|has|in|incorrect|invalid|is|"
-    r"malformed|missing|must|no|not|of|ok|only|required|should|the|too|unexpected|unknown|unset|"
-    r"unsupported|valid|was|wrong)[.:!]?",
+    r"(?:a|an|and|any|are|bad|bytes|cannot|denied|empty|expected|expired|for|found|has|in|incorrect"
+    r"|int|invalid|is|malformed|missing|must|no|not|of|ok|only|options?|or|required|should|str|the"
+    r"|too|unexpected|unknown|unset|unsupported|valid|was|wrong)[.:!]?",
     re.IGNORECASE,
 )
 

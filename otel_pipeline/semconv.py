@@ -215,7 +215,7 @@ ITEMS_PENDING: Final = MetricSpec(
 LABEL_OVERFLOW: Final = MetricSpec(
     "otel_pipeline_label_overflow_total",
     "counter",
-    "Measurements whose labels were folded into __other__ by the cardinality limit.",
+    "Look-ups of a label set that the cardinality limit folded into __other__.",
     ("metric",),
 )
 LOGS_SUPPRESSED: Final = MetricSpec(

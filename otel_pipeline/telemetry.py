@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline import config as configuration
@@ -41,7 +42,7 @@ class Telemetry:
         self._ended = False
         self._uninstall = lifecycle.install(
             lifecycle.Hooks(
-                flush=self.flush,
+                flush=runtime.flush,
                 finish=self.shutdown,
                 shutdown_timeout=config.shutdown_timeout,
                 signals=signals,
@@ -81,6 +82,7 @@ class Telemetry:
 
         Returns:
             True if all of it was delivered; False at once while the collector is known to be away.
+            For an adopted signal, whether its provider says that it has flushed.
 
         Example:
             >>> from otel_pipeline import configure
@@ -88,7 +90,10 @@ class Telemetry:
             ...     telemetry.flush(timeout=1)
             True
         """
-        return self._runtime.flush(self.config.shutdown_timeout if timeout is None else timeout)
+        seconds = self.config.shutdown_timeout if timeout is None else timeout
+        deadline = time.monotonic() + seconds
+        delivered = self._runtime.flush(seconds)
+        return self._runtime.flush_adopted(max(deadline - time.monotonic(), 0)) and delivered
 
     def shutdown(self, timeout: float | None = None) -> None:
         """End telemetry: close what is open, send what is left, stop `/metrics`, undo the set-up.

@@ -180,6 +180,7 @@ def capture(
     fixed_ids: bool = False,
     clock: ManualClock | None = None,
     log_level: int = 10,
+    redactor: Redactor | None = None,
 ) -> Iterator[Capture]:
     """Capture spans, metrics and log lines in memory while the block runs.
 
@@ -190,6 +191,7 @@ def capture(
         fixed_ids: Number trace and span ids from 1, so that whole exports can be compared.
         clock: Time for the library's spans, durations and log lines, instead of the system's.
         log_level: Lowest level to capture, a number of stdlib `logging`; DEBUG by default.
+        redactor: What masks secrets; the default rules of `otel_pipeline.redaction` by default.
 
     Yields:
         The `Capture`.
@@ -216,7 +218,7 @@ def capture(
                 f"opentelemetry-instrument and without set_{signal.removesuffix('s')}r_provider()"
             )
             raise CaptureError(message)
-    redactor = Redactor()
+    redactor = Redactor() if redactor is None else redactor
     captured = Capture(clock, redactor)
     resource = Resource({"service.name": "test"})
     tracers = TracerProvider(

@@ -204,7 +204,7 @@ class Block:
         if isinstance(scope, Block):
             self.parent = scope
             self.run = scope.run
-            if scope.pipeline is self.pipeline:
+            if scope.pipeline.name == self.pipeline.name:
                 self.stage = scope.stage
 
     def open(

@@ -186,7 +186,9 @@ def _local_clock() -> Iterator[Finding]:
 
 def _collector(config: Config, signal: str) -> Iterator[Finding]:
     settings: SignalConfig = getattr(config, signal)
-    if "otlp" not in settings.exporters:
+    from otel_pipeline.sdk.providers import is_foreign  # noqa: PLC0415
+
+    if "otlp" not in settings.exporters or is_foreign(signal):
         return
     from otel_pipeline.errors import ConfigurationError  # noqa: PLC0415
     from otel_pipeline.sdk.transport import transport_for  # noqa: PLC0415

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
-_SET = {"argument", "environment", "file"}
+_SET = {"argument", "environment", "file", "OTEL_RESOURCE_ATTRIBUTES"}
 _WIDE = 160  # columns, where there is no terminal to ask
 _NARROWEST_DOC = 30
 

@@ -46,22 +46,28 @@ def _add(made: Metric, family: Family, point: AnyPoint) -> None:
             counts = list(accumulate(point.counts))
             for bound, count, exemplar in zip(bounds, counts, point.exemplars, strict=True):
                 made.add_sample(
-                    f"{name}_bucket", {**labels, "le": bound}, count, None, _exemplar(exemplar)
+                    f"{name}_bucket",
+                    {**labels, "le": bound},
+                    float(count),
+                    None,
+                    _exemplar(exemplar),
                 )
-            made.add_sample(f"{name}_count", labels, counts[-1])
+            made.add_sample(f"{name}_count", labels, float(counts[-1]))
             if family.bounds[0] >= 0:
-                made.add_sample(f"{name}_sum", labels, point.sum)
+                made.add_sample(f"{name}_sum", labels, float(point.sum))
         case SummaryPoint():
-            made.add_sample(f"{name}_count", labels, point.count)
-            made.add_sample(f"{name}_sum", labels, point.sum)
+            made.add_sample(f"{name}_count", labels, float(point.count))
+            made.add_sample(f"{name}_sum", labels, float(point.sum))
         case InfoPoint():
-            made.add_sample(f"{name}_info", {**labels, **point.info}, 1)
+            made.add_sample(f"{name}_info", {**labels, **point.info}, 1.0)
         case EnumPoint():
             for state in family.states:
-                made.add_sample(name, {**labels, name: state}, int(state == point.state))
+                made.add_sample(name, {**labels, name: state}, float(state == point.state))
         case _:
             suffix = "_total" if family.kind == "counter" else ""
-            made.add_sample(name + suffix, labels, point.value, None, _exemplar(point.exemplar))
+            made.add_sample(
+                name + suffix, labels, float(point.value), None, _exemplar(point.exemplar)
+            )
 
 
 def _exemplar(exemplar: Exemplar | None) -> PrometheusExemplar | None:

@@ -17,6 +17,7 @@ from opentelemetry._logs._internal import ProxyLoggerProvider
 from opentelemetry.metrics._internal import _ProxyMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 
+from otel_pipeline.diagnostics import warn_once
 from otel_pipeline.semconv import Signal
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.resources import Resource
 
-__all__ = ["add_reader", "is_foreign", "switch_loggers", "switch_tracers"]
+__all__ = ["add_reader", "force_flush", "is_foreign", "switch_loggers", "switch_tracers"]
 
 ProviderT = TypeVar("ProviderT")
 
@@ -137,6 +138,25 @@ def is_foreign(signal: str) -> bool:
         )
     provider = otel_metrics.get_meter_provider()
     return not isinstance(provider, _ProxyMeterProvider) and provider is not _meters
+
+
+def force_flush(signal: str, timeout: float) -> bool:
+    """Let the installed provider of `signal` flush, if it can.
+
+    Returns:
+        False if it says that it has not, or fails.
+    """
+    getters: dict[str, Callable[[], Any]] = {
+        Signal.TRACES: trace.get_tracer_provider,
+        Signal.METRICS: otel_metrics.get_meter_provider,
+        Signal.LOGS: otel_logs.get_logger_provider,
+    }
+    flush = getattr(getters[signal](), "force_flush", None)
+    try:
+        return flush is None or bool(flush(int(timeout * 1000)))
+    except Exception as error:  # noqa: BLE001  someone else's provider
+        warn_once(f"flush:{signal}", "flushing the installed provider failed: %r", error)
+        return False
 
 
 def switch_tracers(provider: trace.TracerProvider) -> Callable[[], None]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry import metrics as otel_metrics
@@ -49,6 +51,10 @@ _CONSOLE_DELAY = 0.1
 class _Exporter(Protocol):
     """What takes items of a signal out of the process."""
 
+    @property
+    def away(self) -> bool:
+        """Whether nothing answered the last attempt."""
+
     def flush(self, timeout: float) -> bool:
         """Send what waits, within so many seconds; with 0, only begin to."""
 
@@ -82,9 +88,36 @@ class Runtime:
         for exporter in self.exporters:
             exporter.flush(0)
         delivered = [
-            exporter.flush(max(deadline - time.monotonic(), 0)) for exporter in self.exporters
+            exporter.flush(max(deadline - time.monotonic(), 0)) and not exporter.away
+            for exporter in self.exporters
         ]
         return all(delivered)
+
+    def flush_adopted(self, timeout: float) -> bool:
+        """Ask the providers that someone else installed to flush; True if all say they have.
+
+        A provider of OpenTelemetry's SDK may take much longer than it is told to, so each is asked
+        from a thread that is left behind when the time is over.
+        """
+        answers: SimpleQueue[bool] = SimpleQueue()
+        adopted = [
+            signal
+            for signal, account in self.ledgers.snapshot().items()
+            if account["state"] == "adopted"
+        ]
+        for signal in adopted:
+            threading.Thread(
+                target=lambda signal: answers.put(providers.force_flush(signal, timeout)),
+                args=(signal,),
+                name="otel-pipeline-flush",
+                daemon=True,
+            ).start()
+        deadline = time.monotonic() + timeout
+        try:
+            found = [answers.get(timeout=max(deadline - time.monotonic(), 0)) for _ in adopted]
+        except Empty:
+            return False
+        return all(found)
 
     def shutdown(self, timeout: float) -> None:
         """End every exporter at the same time, then the metrics endpoint, then undo the set-up."""
@@ -212,8 +245,8 @@ def _build_metrics(runtime: Runtime, config: Config, resource: Resource) -> None
     runtime.undo.callback(filter_exemplars(config.exemplar_filter))
     if providers.is_foreign(Signal.METRICS):
         runtime.ledgers.metrics.state = "adopted"
+        # Never undone: the provider's owner may collect a last time after our end.
         REGISTRY.bridge(otel_metrics.get_meter("otel_pipeline", __version__))
-        runtime.undo.callback(REGISTRY.bridge, None)
         return
     if not config.metrics.exporters:
         return

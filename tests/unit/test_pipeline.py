@@ -338,7 +338,7 @@ def test_concurrent_tasks_have_their_own_stages(otel_capture: Capture) -> None:
     assert asyncio.run(main()) == list(range(5))
     root = otel_capture.span("gather")
     children = [span for span in otel_capture.spans if span.name == "gather work"]
-    assert {span.parent.span_id for span in children if span.parent} == {root.context.span_id}  # type: ignore[union-attr]
+    assert {span.parent.span_id for span in children if span.parent} == {root.context.span_id}
 
 
 def test_a_count_that_fails_costs_the_count_only(
@@ -482,7 +482,7 @@ def test_batch_lines_are_few_and_say_how_many_were_suppressed() -> None:
         assert len(lines) == 10
         assert all(line["count"] == 1 and line["duration_seconds"] >= 0 for line in lines)
         assert "suppressed" not in lines[-1]
-        pipeline._batch_log._next = 0.0  # a second later
+        pipeline._shared.batch_log._next = 0.0  # a second later
         with pipeline.batch([1]):
             pass
         assert captured.logs[-1]["suppressed"] == 20
@@ -594,3 +594,23 @@ assert run.records()["success"] == 2 and current_run() is None
     assert result.stdout == result.stderr == ""
     assert current_run() is None
     assert capfd.readouterr() == ("", "")
+
+
+def test_pipeline_objects_of_one_name_are_one_pipeline(otel_capture: Capture) -> None:
+    """A batch of one object counts for the run of the other, and a batch inside counts once."""
+    first, second = Pipeline("twins"), Pipeline("twins")
+    with first.run() as run, second.batch([1, 2]), first.batch([1, 2]):
+        pass
+    assert run.records() == {"success": 2, "error": 0, "skipped": 0}
+    labels = {"pipeline": "twins", "status": "success"}
+    assert otel_capture.metric("records_processed_total", **labels) == 2
+
+
+def test_stage_names_without_end_are_not_kept(otel_capture: Capture) -> None:
+    """A stage named after each record costs memory for the first thousand only."""
+    pipeline = Pipeline("unbounded")
+    for number in range(1100):
+        with pipeline.stage(f"record-{number}") as stage:
+            stage.records()
+    assert len(pipeline._shared.series) == 1000
+    assert len(otel_capture.spans) == 1100

@@ -119,7 +119,7 @@ def test_attached_makes_the_sender_the_parent(otel_capture: Capture) -> None:
     assert span.attributes["pipeline.run.id"] == "r1"
     after = otel_capture.span("propagation-attached after")
     assert after.parent is not None
-    assert after.parent.span_id == otel_capture.span("propagation-attached").context.span_id  # type: ignore[union-attr]
+    assert after.parent.span_id == otel_capture.span("propagation-attached").context.span_id
 
 
 def test_wrapped_functions_run_where_they_were_wrapped(otel_capture: Capture) -> None:

@@ -168,6 +168,7 @@ def test_a_secret_is_replaced_by_the_mark_of_its_rule_wherever_it_stands(rule, s
             "api key: [redacted:api_key], client secret = [redacted:secret]",
         ),
         ("user[password]=abc", "user[password]=[redacted:password]"),
+        ('password: str = "abc", n', 'password: str = "[redacted:password]", n'),
         ("password => abc", "password => [redacted:password]"),
         ("error: password=abc", "error: password=[redacted:password]"),
         ("psql --password hunter2 -h db", "psql --password [redacted:password] -h db"),
@@ -234,6 +235,11 @@ def test_only_the_secret_in_a_text_is_replaced(text, redacted):
         "password: \nfoo",
         "KeyError: 'password'",
         "invalid password for ann",
+        'ask("Password: ")',
+        "def connect(user: str, password: str | None):",
+        "with the --username and --password options",
+        "secret: |\ncredentials = {",
+        "tokens = [",
         # Other keys
         "partition_key=abc primary key: 5 sort_key: x foreign key = y key: z",
         "input_tokens=12 max_tokens: 5 tokens: 17, token_count=3, eos_token=</s>",
@@ -292,10 +298,11 @@ def test_a_value_under_the_key_of_a_secret_goes_whole(rule, keys):
 @pytest.mark.parametrize(
     "key",
     "partition_key primary_key sort_key foreign_key key keys keyboard monkey input_tokens"
-    " max_tokens prompt_tokens maxTokens token_count tokens_total token_ids eos_token max_token"
-    " cost_per_token tokens_per_second tokenizer tokenized author authors authority secretary"
-    " password_changed_at password_policy token_type token_expires secret_name secretArn"
-    " vocab_tokens cookie_count passwordless compass bypass pass_rate session_id credential_type private_key_path oauth event".split(),
+    " max_tokens prompt_tokens maxTokens vocab_tokens token_count tokens_total token_ids eos_token"
+    " max_token cost_per_token tokens_per_second tokenizer tokenized author authors authority"
+    " secretary password_changed_at password_policy token_type token_expires secret_name secretArn"
+    " cookie_count passwordless compass bypass pass_rate session_id credential_type oauth event"
+    " private_key_path".split(),
 )
 def test_a_value_under_another_key_stays(key):
     """Words that only contain those of a secret, and what counts or describes one, stay."""
