@@ -48,6 +48,7 @@ class Hooks:
         signals: Whether runs may end cleanly on SIGTERM.
         parent: The context of the process that started this one, if it handed one over.
         redact: Masks secrets in a span attribute, where the exporter is not ours to do it.
+        captures: Whether a test captures telemetry, so that none may leave the process.
     """
 
     flush: Callable[[float], object]
@@ -56,6 +57,7 @@ class Hooks:
     signals: bool = True
     parent: Context | None = None
     redact: Callable[[str, Any], Any] | None = None
+    captures: bool = False
 
 
 _hooks: Hooks | None = None

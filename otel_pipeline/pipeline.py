@@ -587,10 +587,9 @@ class Batch(Block):
         if self._iterator is not None:
             if status == Status.ERROR and self._has_current() and not self._replaced:
                 self._count(Status.ERROR, 1)
-        elif status == Status.CANCELLED:
-            self._count(success, self._said or 0)
         else:
-            size = self._size()
+            # What was cancelled did as much as it said.
+            size = self._said or 0 if status == Status.CANCELLED else self._size()
             told = sum(self._counts.values())
             if size is None:
                 if not told:
@@ -638,8 +637,7 @@ class Batch(Block):
             above = above.parent
         self._outermost = above is None
         name = self.pipeline.name
-        # A batch in a batch of the same stage would count the stage's records twice.
-        stage = self.stage if above is None or above.stage is not self.stage else None
+        stage = self.stage
         self._counters: dict[str, list[Counter]] = {}
         for status in semconv.RECORD_STATUSES:
             counters = self._counters[status] = []
@@ -986,10 +984,7 @@ class Pipeline:
             _check_name("a stage", name)
 
         def make(function: Callable[..., Any] | None) -> Stage:
-            found = name if name is not None else getattr(function, "__name__", None)
-            if found is None:
-                message = 'a stage needs a name: pipeline.stage("load")'
-                raise ValueError(message)
+            found = name or _name_of(function)
             stage = Stage(self, found)
             stage.open(attributes=attributes)
             return stage
@@ -1085,6 +1080,15 @@ class Pipeline:
             duration_seconds=round(seconds, 6),
             **({"suppressed": suppressed} if suppressed else {}),
         )
+
+
+def _name_of(function: Callable[..., Any] | None) -> str:
+    """Return the name of a decorated function, also of a partial or an object that is called."""
+    if function is None:
+        message = 'a stage needs a name: pipeline.stage("load")'
+        raise ValueError(message)
+    function = getattr(function, "func", function)  # of a functools.partial
+    return getattr(function, "__name__", None) or type(function).__name__
 
 
 def _check_name(what: str, name: object) -> None:

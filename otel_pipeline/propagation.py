@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from opentelemetry import context as otel_context
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter, Setter
 from opentelemetry.trace import Link, Span, SpanContext
@@ -26,6 +26,8 @@ from otel_pipeline.diagnostics import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from opentelemetry.propagators.textmap import TextMapPropagator
 
 __all__ = [
     "ThreadPoolExecutor",
@@ -70,6 +72,26 @@ _ENVIRONMENT = _EnvironmentSetter()
 Carrier = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 
+def _propagator() -> TextMapPropagator:
+    """Return the propagator of the process.
+
+    OpenTelemetry reads `OTEL_PROPAGATORS` when its module is imported, and raises for a wrong name.
+    `configure()` says so; without it the default does.
+    """
+    try:
+        from opentelemetry import propagate  # noqa: PLC0415
+    except ValueError as error:
+        from opentelemetry.baggage.propagation import W3CBaggagePropagator  # noqa: PLC0415
+        from opentelemetry.propagators.composite import CompositePropagator  # noqa: PLC0415
+        from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
+            TraceContextTextMapPropagator,
+        )
+
+        warn_once("propagators", "%s W3C trace context and baggage are used instead.", error)
+        return CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
+    return propagate.get_global_textmap()
+
+
 def inject(carrier: MutableMapping[str, str] | None = None) -> MutableMapping[str, str]:
     """Write the current trace context into `carrier`.
 
@@ -88,9 +110,9 @@ def inject(carrier: MutableMapping[str, str] | None = None) -> MutableMapping[st
     """
     target: MutableMapping[str, str] = {} if carrier is None else carrier
     if target is os.environ:
-        propagate.inject(target, setter=_ENVIRONMENT)
+        _propagator().inject(target, setter=_ENVIRONMENT)
     else:
-        propagate.inject(target)
+        _propagator().inject(target)
     return target
 
 
@@ -113,7 +135,7 @@ def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     variables = dict(os.environ if environ is None else environ)
     for stale in ("TRACEPARENT", "TRACESTATE", "BAGGAGE"):
         variables.pop(stale, None)
-    propagate.inject(variables, setter=_ENVIRONMENT)
+    _propagator().inject(variables, setter=_ENVIRONMENT)
     return variables
 
 
@@ -133,7 +155,7 @@ def kafka_headers(headers: Iterable[tuple[str, bytes]] = ()) -> list[tuple[str, 
         ('source', b'shop')
     """
     injected: dict[str, str] = {}
-    propagate.inject(injected)
+    _propagator().inject(injected)
     kept = [(name, value) for name, value in headers if name not in injected]
     return kept + [(name, value.encode()) for name, value in injected.items()]
 
@@ -162,7 +184,7 @@ def extract(carrier: Carrier) -> Context:
 def _extract(carrier: Carrier, base: Context) -> Context:
     try:
         headers = carrier if isinstance(carrier, Mapping) else dict(carrier)
-        return propagate.extract(headers, context=base, getter=_GETTER)
+        return _propagator().extract(headers, context=base, getter=_GETTER)
     except Exception as error:  # noqa: BLE001  a carrier comes from outside and may hold anything
         warn_once("extract", "a carrier could not be read: %s: %s", type(error).__name__, error)
         return base

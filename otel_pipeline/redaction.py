@@ -294,8 +294,8 @@ EMAIL: Final = Rule(
 
 #: Rule -> the words that make a key a secret's; several words stand one after the other.
 _KEYS: Final[Mapping[str, str]] = {
-    "private_key": "private key, signing key, encryption key, ssh key",
-    "access_key": "access key, access keys",
+    "private_key": "private key, signing key, encryption key, ssh key, master key",
+    "access_key": "access key, access keys, account key, shared key",
     "api_key": "api key, api keys, auth key, subscription key, service account key",
     "authorization": "authorization, basic auth, proxy auth",
     "password": "password, passwords, passwd, pwd, passphrase, passcode, pass word, pass phrase,"
@@ -643,11 +643,14 @@ class Redactor:
     Nothing is changed in place, nothing raises, and what holds no secret is returned as it is
     (the same object). None, empty values and booleans under a secret's key stay, as do numbers
     under a plural that may count (`tokens`); other values there go whole, containers included.
+    What cannot be looked at is marked too: `[redacted:cycle]`, `[redacted:depth]` (beyond 32
+    levels), `[redacted:error]`, and `[redacted:size]` for what follows the first 512 Ki characters
+    of a text that may hold a secret.
 
     Args:
         keys: More keys whose values are secrets, in any spelling (`patient_name` also finds
             `patientName` and `X-Patient-Name-Raw`); the mark bears the key's name. `email` here
-            is also the option of that name.
+            is also the option of that name. Of the values here only None and empty ones stay.
         allow: Exceptions: rules by name (`card`), and keys whose values stay as they are.
         rules: The content rules, in the order they are applied: `(*RULES, Rule(…))` adds one.
         email: Replace e-mail addresses too.
@@ -857,7 +860,17 @@ class Redactor:
                 else self._walk(value, seen, depth + 1)
                 for value in old
             ]
+            self._options(old, new, seen, depth)
         return values if _same(old, new) else _rebuilt(values, new)
+
+    def _options(self, old: list[object], new: list[object], seen: _Seen, depth: int) -> None:
+        """Mask what follows an option of a command line, as in `["--password", "hunter2"]`."""
+        for index, option in enumerate(old[:-1]):
+            value = old[index + 1]
+            if isinstance(option, str) and option.startswith("-") and isinstance(value, str):
+                masked = self._field(option[:_SHORT].lstrip("-"), value, seen, depth + 1)
+                if masked is not value:
+                    new[index + 1] = masked
 
     def _pair(self, pair: list[object], seen: _Seen, depth: int) -> list[object]:
         key, value = pair

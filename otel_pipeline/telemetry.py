@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -13,14 +14,14 @@ from otel_pipeline.diagnostics import say
 from otel_pipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
     from otel_pipeline.config import Config
     from otel_pipeline.sdk.runtime import Runtime
 
-__all__ = ["Telemetry", "configure", "current_telemetry"]
+__all__ = ["Telemetry", "configure", "current_telemetry", "set_aside"]
 
 _lock = threading.RLock()
 _current: Telemetry | None = None
@@ -40,17 +41,23 @@ class Telemetry:
         self._runtime = runtime
         self._signals = signals
         self._ended = False
-        self._uninstall = lifecycle.install(
-            lifecycle.Hooks(
-                flush=runtime.flush,
-                finish=self.shutdown,
-                shutdown_timeout=config.shutdown_timeout,
-                signals=signals,
-                parent=_inherited_parent(),
-                redact=runtime.redact_adopted_spans,
-            )
+        self._rules = False  # whether runs of this process use it
+        self._undo = contextlib.ExitStack()
+
+    def _take_over(self) -> None:
+        """Let runs use this telemetry, and end with the program."""
+        hooks = lifecycle.Hooks(
+            flush=self._runtime.flush,
+            finish=self.shutdown,
+            shutdown_timeout=self.config.shutdown_timeout,
+            signals=self._signals,
+            parent=_inherited_parent(),
+            redact=self._runtime.redact_adopted_spans,
         )
+        self._rules = True
+        self._undo.callback(lifecycle.install(hooks))
         atexit.register(self.shutdown)
+        self._undo.callback(atexit.unregister, self.shutdown)
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else "running"
@@ -71,8 +78,8 @@ class Telemetry:
 
     @property
     def metrics_url(self) -> str | None:
-        """The whole URL of `/metrics`, or None where it is not served."""
-        return self._runtime.metrics_url
+        """The whole URL of `/metrics`, or None where it is not served, or not any more."""
+        return None if self._ended else self._runtime.metrics_url
 
     def flush(self, timeout: float | None = None) -> bool:
         """Send what waits in memory now.
@@ -110,14 +117,33 @@ class Telemetry:
                 return
             self._ended = True
         try:
-            lifecycle.close_all()
+            if self._rules:
+                lifecycle.close_all()
             self._runtime.shutdown(self.config.shutdown_timeout if timeout is None else timeout)
         finally:
-            self._uninstall()
-            atexit.unregister(self.shutdown)
+            self._undo.close()
             with _lock:
                 if _current is self:
                     _current = None
+
+    def _differences(self, config: Config, *, signals: bool) -> list[tuple[str, bool]]:
+        """Return what differs from another configuration, and whether somebody asked for it.
+
+        A setting that is at its default there was not asked for: a bare `configure()` in a module
+        means what is running.
+        """
+        found = [
+            (
+                f"{name}: {self.config.settings[name].value!r} runs, {there.value!r} was asked for",
+                there.source != "default",
+            )
+            for name, there in config.settings.items()
+            if self.config.settings[name].value != there.value
+        ]
+        if self._signals != signals:
+            text = f"signals: {self._signals!r} runs, {signals!r} was asked for"
+            found.append((text, not signals))
+        return found
 
     def report(self) -> dict[str, dict[str, Any]]:
         """Return the ledger: where the items of each signal are or how they ended.
@@ -162,7 +188,7 @@ def configure(
             `prometheus_port=0` or `log_level="debug"`.
 
     Returns:
-        The handle; the same one if it is called again with the same effect.
+        The handle. Called again, it returns the same one, unless something else is asked for.
 
     Raises:
         ConfigurationError: A value cannot be used, or telemetry runs with another configuration.
@@ -176,28 +202,48 @@ def configure(
         >>> telemetry.shutdown()
     """
     global _current  # noqa: PLW0603  one telemetry per process, by design
-    arguments = {
-        "service_name": service_name,
-        "environment": environment,
-        "version": version,
-        **options,
-    }
-    given = {name: value for name, value in arguments.items() if value is not None}
-    config = configuration.load(environ, **given)
+    config = configuration.load(
+        environ, service_name=service_name, environment=environment, version=version, **options
+    )
+    if not isinstance(signals, bool):
+        message = f"argument signals={signals!r} is not True or False"
+        raise ConfigurationError(message)
     with _lock:
         running = _current
         if running is not None:
-            if running.config == config and running._signals == signals:  # noqa: SLF001  same module
+            differences = running._differences(config, signals=signals)  # noqa: SLF001  same module
+            if not differences or not (replace or any(asked for _, asked in differences)):
                 return running
             if not replace:
-                raise ConfigurationError(_conflict(running, config, signals=signals))
+                raise ConfigurationError(_conflict([said for said, asked in differences if asked]))
             running.shutdown()
         for warning in config.warnings:
             say("%s", warning)
-        from otel_pipeline.sdk.runtime import build  # noqa: PLC0415  the SDK is loaded when used
+        from otel_pipeline.sdk import runtime  # noqa: PLC0415  the SDK is loaded when used
 
-        _current = Telemetry(config, build(config), signals=signals)
+        hooks = lifecycle.hooks()
+        if hooks is not None and hooks.captures:
+            # A test captures what this program does: nothing is to leave the process.
+            _current = Telemetry(config, runtime.idle(), signals=False)
+        else:
+            _current = Telemetry(config, runtime.build(config), signals=signals)
+            _current._take_over()  # noqa: SLF001  same module
         return _current
+
+
+@contextlib.contextmanager
+def set_aside() -> Iterator[None]:
+    """Set the running telemetry aside, and end the one that was configured meanwhile."""
+    global _current  # noqa: PLW0603  one telemetry per process, by design
+    with _lock:
+        aside, _current = _current, None
+    try:
+        yield
+    finally:
+        if _current is not None:
+            _current.shutdown()
+        with _lock:
+            _current = aside
 
 
 def current_telemetry() -> Telemetry | None:
@@ -205,14 +251,7 @@ def current_telemetry() -> Telemetry | None:
     return _current
 
 
-def _conflict(running: Telemetry, config: Config, *, signals: bool) -> str:
-    differences = [
-        f"{name}: {running.config.settings[name].value!r} runs, {asked.value!r} was asked for"
-        for name, asked in config.settings.items()
-        if running.config.settings[name].value != asked.value
-    ]
-    if running._signals != signals:  # noqa: SLF001  same module
-        differences.append(f"signals: {running._signals!r} runs, {signals!r} was asked for")  # noqa: SLF001
+def _conflict(differences: list[str]) -> str:
     listed = "\n  ".join(differences)
     return (
         f"telemetry is already configured, otherwise:\n  {listed}\n"

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from otel_pipeline import clock as clocks
-from otel_pipeline import lifecycle, logs
+from otel_pipeline import lifecycle, logs, telemetry
 from otel_pipeline.errors import CaptureError
 from otel_pipeline.metrics import REGISTRY
 from otel_pipeline.redaction import Redactor
@@ -185,7 +185,8 @@ def capture(
     """Capture spans, metrics and log lines in memory while the block runs.
 
     Metrics start at zero inside, and are what they were afterwards; telemetry that is running is
-    set aside meanwhile. Captures may be nested.
+    set aside meanwhile, and a `configure()` inside checks its settings and sends nothing. Captures
+    may be nested.
 
     Args:
         fixed_ids: Number trace and span ids from 1, so that whole exports can be compared.
@@ -231,11 +232,14 @@ def capture(
     loggers = LoggerProvider(resource=resource, shutdown_on_exit=False)
     loggers.add_log_record_processor(RecordProcessor(captured._add_record))  # noqa: SLF001
     with contextlib.ExitStack() as undo:
+        undo.enter_context(telemetry.set_aside())
         if clock is not None:
             undo.callback(clocks.install(clocks.Clock(clock.time_ns, clock.perf_counter)))
         undo.callback(
             lifecycle.install(
-                lifecycle.Hooks(flush=lambda _: True, finish=lambda: None, signals=False)
+                lifecycle.Hooks(
+                    flush=lambda _: True, finish=lambda: None, signals=False, captures=True
+                )
             )
         )
         undo.callback(REGISTRY.stash())

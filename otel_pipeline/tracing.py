@@ -44,6 +44,11 @@ __all__ = ["Block", "Opener", "attribute_value", "log_event", "outcome"]
 
 SCOPE_NAME = "otel_pipeline"
 _MOST_TEXT = 65_536
+_CANCELLATIONS = {
+    ("asyncio", "CancelledError"),
+    ("concurrent", "CancelledError"),
+    ("trio", "Cancelled"),
+}
 _tracer = trace.get_tracer(SCOPE_NAME, __version__)
 
 BlockT = TypeVar("BlockT", bound="Block")
@@ -59,9 +64,17 @@ def outcome(exception: BaseException | None) -> str:
         return semconv.Status.SUCCESS
     if isinstance(exception, SystemExit):
         return semconv.Status.ERROR if exception.code else semconv.Status.CANCELLED
-    if isinstance(exception, Exception):
-        return semconv.Status.ERROR
-    return semconv.Status.CANCELLED
+    if isinstance(exception, (GeneratorExit, KeyboardInterrupt)) or _is_cancellation(exception):
+        return semconv.Status.CANCELLED
+    return semconv.Status.ERROR
+
+
+def _is_cancellation(exception: BaseException) -> bool:
+    """Tell whether a framework cancelled the code, without importing any."""
+    return any(
+        (kind.__module__.partition(".")[0], kind.__name__) in _CANCELLATIONS
+        for kind in type(exception).__mro__
+    )
 
 
 def text_of(value: object) -> str:

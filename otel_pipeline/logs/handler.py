@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -49,7 +50,13 @@ class PipelineHandler(logging.Handler):
 
     def createLock(self) -> None:  # noqa: N802
         """Make no lock: a line is one write, and a lock could be held by a thread at a fork."""
-        self.lock = None
+        self.lock: Any = contextlib.nullcontext()  # from Python 3.13 on it is entered as it is
+
+    def acquire(self) -> None:
+        """Do nothing; see `createLock`."""
+
+    def release(self) -> None:
+        """Do nothing; see `createLock`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print and send one record, as far as nobody else does."""

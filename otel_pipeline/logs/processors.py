@@ -70,13 +70,8 @@ FIELD_ORDER: Final = (
 )
 
 _ABSENT: Final = dict.fromkeys(FIELD_ORDER)
-_RESERVED: Final = frozenset(FIELD_ORDER) - {
-    LogField.EVENT,
-    LogField.LOGGER,
-    LogField.PIPELINE,
-    LogField.STAGE,
-    LogField.RUN_ID,
-}
+_PLACES: Final = frozenset({LogField.PIPELINE, LogField.STAGE, LogField.RUN_ID})
+_RESERVED: Final = frozenset(FIELD_ORDER) - _PLACES - {LogField.EVENT, LogField.LOGGER}
 _EXCEPTION: Final = "exception"
 _EXCEPTION_TYPE: Final = "exception.type"
 _EXCEPTION_MESSAGE: Final = "exception.message"
@@ -91,8 +86,8 @@ def rename_reserved(_logger: WrappedLogger, _method: str, event_dict: EventDict)
     """Rename a caller's field that has a name of the library's own, so that neither is lost.
 
     A processor; it comes before those that stamp. `timestamp`, `level`, `service`, `environment`,
-    `trace_id`, `span_id` and `trace_flags` become `fields.timestamp` and so on. `logger`,
-    `pipeline`, `stage` and `run_id` stay: there the caller's value wins over the library's.
+    `trace_id`, `span_id` and `trace_flags` become `fields.timestamp` and so on. A `logger` stays:
+    there the caller's value wins. For `pipeline`, `stage` and `run_id` see `add_pipeline_context`.
 
     Args:
         event_dict: The fields of the line.
@@ -206,7 +201,8 @@ def add_service(service: str, environment: str | None = None) -> Processor:
 def add_pipeline_context(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
     """Add `pipeline`, `stage` and `run_id` of the run, stage or batch around the call.
 
-    A processor. What does not apply is left out; a field that the line has already is kept.
+    A processor. What does not apply is left out. A caller's own field of that name becomes
+    `fields.pipeline` and so on where the library has something to say, and else stays.
 
     Args:
         event_dict: The fields of the line.
@@ -220,12 +216,18 @@ def add_pipeline_context(_logger: WrappedLogger, _method: str, event_dict: Event
     """
     scope = current_scope()
     if scope is not None:
-        event_dict.setdefault(LogField.PIPELINE, plain(scope.pipeline_name))
+        _stamp(event_dict, LogField.PIPELINE, scope.pipeline_name)
         if (stage := scope.stage_name) is not None:
-            event_dict.setdefault(LogField.STAGE, plain(stage))
+            _stamp(event_dict, LogField.STAGE, stage)
         if (run_id := scope.run_id) is not None:
-            event_dict.setdefault(LogField.RUN_ID, plain(run_id))
+            _stamp(event_dict, LogField.RUN_ID, run_id)
     return event_dict
+
+
+def _stamp(event_dict: EventDict, name: str, value: str) -> None:
+    if name in event_dict:
+        event_dict[f"fields.{name}"] = event_dict[name]
+    event_dict[name] = plain(value)
 
 
 def add_trace_context(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
@@ -330,7 +332,8 @@ def _without_middle(text: str) -> str:
 def redact(redactor: _Redactor) -> Processor:
     """Make a processor that masks secrets in the event and in all fields.
 
-    It comes before the library's ids are added, so that no trace id is taken for a card number.
+    It comes before the time and the ids of the trace are added, so that no id is taken for a card
+    number, and after the names that the program gives.
 
     Args:
         redactor: The rules, such as `otel_pipeline.redaction.Redactor()`.

@@ -22,8 +22,8 @@ VOCABULARY_LIMIT: Final = 10_000
 
 _KEPT_LABELS: Final = frozenset({"pipeline", "stage"})
 _KEPT_VALUES: Final = 20
-#: A metric with this many times its limit folds every label, so that memory is bounded.
-_CEILING: Final = 10
+#: A metric with so many label sets folds every label, so that memory is bounded.
+_CEILING: Final = 50_000
 
 LabelSet = tuple[str, ...]
 
@@ -59,7 +59,7 @@ class Guard:
             An existing label set, or one that may be created.
         """
         if len(existing) >= limit:
-            return self._folded(self._within_label_limits(new, existing), existing, limit)
+            return self._folded(self._within_label_limits(new, existing), existing)
         if self._label_limits:
             return self._within_label_limits(new, existing)
         return new
@@ -104,10 +104,10 @@ class Guard:
                 placed[index] = OTHER
         return tuple(placed)
 
-    def _folded(self, new: LabelSet, existing: Collection[LabelSet], limit: int) -> LabelSet:
+    def _folded(self, new: LabelSet, existing: Collection[LabelSet]) -> LabelSet:
         if new in existing:
             return new
-        if len(existing) >= _CEILING * limit:
+        if len(existing) >= _CEILING:
             return (OTHER,) * len(new)
         folded = list(new)
         for index in self._foldable(new, existing):

@@ -13,7 +13,6 @@ way at a time: totals that could not be sent are in the next one.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import threading
@@ -487,6 +486,7 @@ class MetricPush:
         self._thread: threading.Thread | None = None
         self._sending = self._latest = _Push(ExportMetricsServiceRequest(), 0, {})
         self._acknowledged: Totals = {}
+        self._asked: _Wish | None = None
         self._last: _Wish | None = None
         self._end_by = 0.0
 
@@ -506,19 +506,27 @@ class MetricPush:
     def flush(self, timeout: float) -> bool:
         """Push now and wait for the answer; does nothing before `start`.
 
+        `flush(0)` asks and does not wait, and the next flush waits for that push.
+
         Args:
             timeout: Seconds to wait at most.
 
         Returns:
             True if everything was delivered.
         """
+        asked, self._asked = self._asked, None
+        if not timeout:
+            if self._is_running():
+                self._asked = asked or self._ask()
+            return False
         deadline = time.monotonic() + timeout
         lost = self._lost()
         taken = not self._is_running()
         while self._queue.flush(_left(deadline)) and self._lost() == lost:
             if taken:
                 return True
-            taken = self._wish(_left(deadline))
+            taken = _answer(asked or self._ask(), _left(deadline))
+            asked = None
             if time.monotonic() >= deadline:
                 break
         return False
@@ -530,9 +538,8 @@ class MetricPush:
             timeout: Seconds that the last push may take.
         """
         if self._last is None:
-            self._last = _Wish(last=True, answer=SimpleQueue())
             self._end_by = time.monotonic() + timeout
-            self._wishes.put(self._last)
+            self._last = self._ask(last=True)
 
     def shutdown(self, timeout: float) -> None:
         """Push a last time, drop what could not be sent, and end; never takes longer.
@@ -542,8 +549,8 @@ class MetricPush:
         """
         self.close(timeout)
         if self._last is not None and self._is_running():
-            with contextlib.suppress(Empty):  # callbacks that hang must leave time to send
-                self._last.answer.get(timeout=_left(self._end_by) / 2)
+            # Callbacks that hang must leave time to send.
+            _answer(self._last, _left(self._end_by) / 2)
         self._queue.shutdown(_left(self._end_by))
 
     def _is_running(self) -> bool:
@@ -553,13 +560,10 @@ class MetricPush:
         account = self._ledger.snapshot()
         return account["rejected"] + account["dropped"]
 
-    def _wish(self, timeout: float, *, last: bool = False) -> bool:
+    def _ask(self, *, last: bool = False) -> _Wish:
         wish = _Wish(last, SimpleQueue())
         self._wishes.put(wish)
-        try:
-            return wish.answer.get(timeout=timeout)
-        except Empty:
-            return False
+        return wish
 
     def _run(self) -> None:
         due = time.monotonic() + self._interval
@@ -611,6 +615,14 @@ class MetricPush:
 
     def _acknowledge(self) -> None:
         self._acknowledged = self._sending.totals
+
+
+def _answer(wish: _Wish, timeout: float) -> bool:
+    """Return the answer to a wish, or False if there is none in time."""
+    try:
+        return wish.answer.get(timeout=timeout)
+    except Empty:
+        return False
 
 
 def _left(deadline: float) -> float:

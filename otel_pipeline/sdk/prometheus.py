@@ -508,7 +508,7 @@ class Exposition:
             owned = series_names(name, kind)
             rival = next((taken[series] for series in owned if series in taken), None)
             if rival is not None:
-                _left_out(f"{kind} {name!r}", f"its names clash with those of {rival!r}")
+                _left_out(f"{kind} {name!r}", f"{rival!r} is on the page already")
                 continue
             taken.update(dict.fromkeys(owned, name))
             yield group
@@ -604,6 +604,9 @@ def _number_lines(family: Family, *, openmetrics: bool) -> Iterator[str]:
     name = exposed_name(family.name, family.kind)
     series = _series_writer(name, family.labelnames)
     for point in cast("tuple[Point, ...]", family.points):  # as its kind says; here and below
+        if openmetrics and family.kind == "counter" and not point.value >= 0:
+            _left_out(f"counter {family.name!r}", f"it is {point.value}")
+            continue
         exemplar = _exemplar_text(point.exemplar) if openmetrics and point.exemplar else ""
         yield f"{series(point.labels)} {_number(point.value)}{exemplar}\n"
 
@@ -620,19 +623,21 @@ def _histogram_lines(family: Family, *, openmetrics: bool) -> Iterator[str]:
         for bound, number, exemplar in zip(bounds, below, point.exemplars, strict=True):
             note = _exemplar_text(exemplar) if openmetrics and exemplar else ""
             yield f"{bucket((*point.labels, bound))} {_number(number)}{note}\n"
-        # With negative bounds a sum can fall, so it is no counter; OpenMetrics has both or none.
-        if not (negative and openmetrics):
+        # With negative bounds, or values, a sum can fall, so it is no counter; OpenMetrics has both
+        # or none.
+        if not openmetrics or (not negative and point.sum >= 0):
             yield f"{count(point.labels)} {_number(below[-1])}\n"
-        if not negative:
+        if not negative and (not openmetrics or point.sum >= 0):
             yield f"{total(point.labels)} {_number(point.sum)}\n"
 
 
-def _summary_lines(family: Family, *, openmetrics: bool) -> Iterator[str]:  # noqa: ARG001  one signature
+def _summary_lines(family: Family, *, openmetrics: bool) -> Iterator[str]:
     count = _series_writer(f"{family.name}_count", family.labelnames)
     total = _series_writer(f"{family.name}_sum", family.labelnames)
     for point in cast("tuple[SummaryPoint, ...]", family.points):
         yield f"{count(point.labels)} {_number(point.count)}\n"
-        yield f"{total(point.labels)} {_number(point.sum)}\n"
+        if not openmetrics or point.sum >= 0:
+            yield f"{total(point.labels)} {_number(point.sum)}\n"
 
 
 def _info_lines(family: Family, *, openmetrics: bool) -> Iterator[str]:  # noqa: ARG001
@@ -805,9 +810,19 @@ class MetricsServer:
         self.thread.join(1.0)
         self._close()
 
-    #: What prometheus_client's server calls it.
+    # What prometheus_client's server calls all this.
     shutdown = stop
     server_close = stop
+
+    @property
+    def server_port(self) -> int:
+        """The TCP port."""
+        return self.port
+
+    @property
+    def server_address(self) -> tuple[str, int]:
+        """Host and port."""
+        return self._host, self.port
 
     def _close(self) -> None:
         for owned in (self._listener, self._waker, self._wakeup):

@@ -8,7 +8,7 @@ import socket
 import sys
 import uuid
 from importlib.metadata import entry_points, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from opentelemetry.sdk.resources import Resource, get_aggregated_resources
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
     from otel_pipeline.config import Config
+    from otel_pipeline.redaction import Redactor
 
 __all__ = ["make_resource"]
 
@@ -26,8 +27,8 @@ __all__ = ["make_resource"]
 _BUILT_IN = "otel"
 
 
-def make_resource(config: Config) -> Resource:
-    """Return the resource of this process.
+def make_resource(config: Config, redactor: Redactor) -> Resource:
+    """Return the resource of this process, without secrets.
 
     What was configured wins over what is detected. The command line is left out unless the detector
     `process` is asked for: it may hold secrets.
@@ -43,7 +44,10 @@ def make_resource(config: Config) -> Resource:
         "service.instance.id": str(uuid.uuid4()),
     }
     detected = get_aggregated_resources(_detectors(config), Resource(basics))
-    return detected.merge(Resource(dict(config.resource_attributes)))
+    merged = detected.merge(Resource(dict(config.resource_attributes)))
+    return Resource(
+        cast("dict[str, AttributeValue]", redactor.mapping(merged.attributes)), merged.schema_url
+    )
 
 
 def _detectors(config: Config) -> list[ResourceDetector]:

@@ -10,7 +10,6 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry import metrics as otel_metrics
-from opentelemetry import propagate
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from otel_pipeline.config import Config, SignalConfig
     from otel_pipeline.sdk.prometheus import Renderer
 
-__all__ = ["Runtime", "build"]
+__all__ = ["Runtime", "build", "idle"]
 
 #: Seconds that an item for the console waits for others.
 _CONSOLE_DELAY = 0.1
@@ -134,6 +133,11 @@ class Runtime:
         return {signal: dict(account) for signal, account in self.ledgers.snapshot().items()}
 
 
+def idle() -> Runtime:
+    """Return a runtime in which everything is off."""
+    return Runtime(Ledgers())
+
+
 def build(config: Config) -> Runtime:
     """Build what `config` asks for.
 
@@ -145,9 +149,10 @@ def build(config: Config) -> Runtime:
     """
     with contextlib.ExitStack() as undo:
         redactor = _redactor(config)
-        runtime = Runtime(Ledgers(), undo=undo)
+        runtime = idle()
+        runtime.undo = undo
         if not config.disabled:
-            resource = make_resource(config)
+            resource = make_resource(config, redactor)
             _build_traces(runtime, config, resource, redactor)
             _build_metrics(runtime, config, resource)
             _build_logs(runtime, config, resource, redactor)
@@ -205,6 +210,8 @@ def _build_traces(runtime: Runtime, config: Config, resource: Resource, redactor
         runtime.ledgers.traces.state = "adopted"
         runtime.redact_adopted_spans = redactor.value
         return
+    from opentelemetry import propagate  # noqa: PLC0415  it reads a variable that is checked first
+
     previous = propagate.get_global_textmap()
     propagate.set_global_textmap(_propagator(config))
     runtime.undo.callback(propagate.set_global_textmap, previous)

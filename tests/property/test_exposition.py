@@ -39,6 +39,8 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 WILD_TEXTS = st.text(st.characters(exclude_categories=()), max_size=8)
 LABEL_NAMES = st.from_regex(r"[a-zA-Z][a-zA-Z0-9_]{0,3}", fullmatch=True)
 NUMBERS = st.integers(-(10**20), 10**20) | st.floats()
+#: What a counter and a sum should be: OpenMetrics knows no others.
+TOTALS = st.integers(0, 10**20) | st.floats(0, allow_nan=False)
 COUNTS = st.integers(0, 10**12)
 EXEMPLARS = st.none() | st.builds(
     Exemplar,
@@ -49,8 +51,8 @@ EXEMPLARS = st.none() | st.builds(
 
 
 @st.composite
-def families(draw: Any) -> Family:
-    """A family of any kind, as a registry may give it."""
+def families(draw: Any, totals: Any = TOTALS) -> Family:
+    """A family of any kind, as a registry may give it; `totals` are those of counters and sums."""
     kind = draw(st.sampled_from(["counter", "gauge", "histogram", "summary", "info", "enum"]))
     # Without colons: prometheus_client replaces them in samples, and keeps them in their heads.
     name = draw(st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,8}", fullmatch=True))
@@ -64,19 +66,20 @@ def families(draw: Any) -> Family:
         match kind:
             case "counter" | "gauge":
                 noted = EXEMPLARS if kind == "counter" else st.none()
-                return st.builds(Point, st.just(labels), NUMBERS, st.just(0), noted)
+                values = totals if kind == "counter" else NUMBERS
+                return st.builds(Point, st.just(labels), values, st.just(0), noted)
             case "histogram":
                 width = len(bounds) + 1
                 return st.builds(
                     HistogramPoint,
                     st.just(labels),
                     st.tuples(*[COUNTS] * width),
-                    NUMBERS,
+                    totals,
                     st.just(0),
                     st.tuples(*[EXEMPLARS] * width),
                 )
             case "summary":
-                return st.builds(SummaryPoint, st.just(labels), COUNTS, NUMBERS, st.just(0))
+                return st.builds(SummaryPoint, st.just(labels), COUNTS, totals, st.just(0))
             case "info":
                 return st.builds(InfoPoint, st.just(labels), info)
             case _:
@@ -103,6 +106,14 @@ def test_both_formats_equal_those_of_prometheus_client(family: Family) -> None:
     exposition = Exposition(lambda: [family])
     assert exposition.render()[0] == generate_latest(Collector(family))
     assert exposition.render(OPENMETRICS)[0] == generate_openmetrics(Collector(family))
+
+
+@given(families(totals=NUMBERS))
+def test_both_formats_are_read_whatever_was_added_up(family: Family) -> None:
+    """Negative sums and NaN, which OpenMetrics cannot carry, are left out there."""
+    exposition = Exposition(lambda: [family])
+    list(parse_text(exposition.render()[0].decode()))
+    list(parse_openmetrics(exposition.render(OPENMETRICS)[0].decode()))
 
 
 @given(

@@ -167,13 +167,33 @@ def test_reserved_names_are_renamed_and_lost_by_nobody(out: io.StringIO) -> None
         assert {name: line[f"fields.{name}"] for name in mine} == mine
 
 
-def test_the_callers_pipeline_stage_run_and_logger_win(out: io.StringIO) -> None:
-    """Where a line speaks of another pipeline the caller knows better."""
-    mine = {"pipeline": "p", "stage": "s", "run_id": "r", "logger": "l"}
-    with inside(Scope()):
-        get_logger("mine").info("up", **mine)
-        logging.getLogger("mine").info("up", extra=mine)
-    assert all({name: line[name] for name in mine} == mine for line in lines(out))
+def test_the_place_of_a_line_is_true_and_the_callers_own_is_kept(out: io.StringIO) -> None:
+    """Inside a run its names win; a caller's stay beside them, and alone outside. A logger wins."""
+    mine = {"pipeline": "p", "stage": "s", "run_id": "r"}
+    for log in (
+        get_logger("mine").info,
+        lambda event, **kw: logging.getLogger().info(event, extra=kw),
+    ):
+        with inside(scope := Scope()):
+            log("in", logger="l", **mine)
+        log("out", logger="l", **mine)
+        within, outside = lines(out)[-2:]
+        assert within["pipeline"] == scope.pipeline_name
+        assert within["stage"] == scope.stage_name
+        assert within["run_id"] == scope.run_id
+        assert {name: within[f"fields.{name}"] for name in mine} == mine
+        assert {name: outside[name] for name in mine} == mine
+        assert within["logger"] == outside["logger"] == "l"
+
+
+def test_a_secret_in_the_name_of_a_run_is_masked() -> None:
+    """What the program calls its run, stage or logger is looked at like any field."""
+    named = inside(Scope(run_id="run password=hunter2"))
+    with logging_to(redactor=redaction.Redactor()) as out, named:
+        get_logger("token=hunter2").info("up")
+    (line,) = lines(out)
+    assert line["run_id"] == "run password=[redacted:password]"
+    assert line["logger"] == "token=[redacted:token]"
 
 
 def test_a_field_called_event_does_not_replace_the_event(out: io.StringIO) -> None:

@@ -117,6 +117,7 @@ def test_a_line_is_sent_as_a_record(out: io.StringIO, records: Callable[[], list
     assert (record.trace_id, record.span_id, int(record.trace_flags)) == (0xABCD, 0xEF, 1)
     assert record.event_name is None
     assert dict(record.attributes) == {
+        "level": "warning",
         "logger": "etl.load",
         "service": "orders-etl",
         "environment": "test",
@@ -413,6 +414,6 @@ def test_an_own_structlog_configuration_can_send(
     [sent] = exporter.get_finished_logs()
     assert sent.log_record.body == "own"
     assert sent.log_record.severity_number is SeverityNumber.ERROR
-    assert dict(sent.log_record.attributes or {}) == {"rows": 3}
+    assert dict(sent.log_record.attributes or {}) == {"level": "error", "rows": 3}
     assert sent.log_record.trace_id == 0xABCD
     assert otel_context.get_current() == {}

@@ -134,6 +134,8 @@ def test_a_secret_is_replaced_by_the_mark_of_its_rule_wherever_it_stands(rule, s
         ("[('Cookie', 'a=b'), ('n', '1')]", "[('Cookie', '[redacted:cookie]'), ('n', '1')]"),
         ("[(b'cookie', b'a=b')]", "[(b'cookie', b'[redacted:cookie]')]"),
         ('headers["X-Api-Key"] = "abc"', 'headers["X-Api-Key"] = "[redacted:api_key]"'),
+        # Numbers before a card's
+        ("5 2024 4111 1111 1111 1111", "5 2024 [redacted:card]"),
         # Pairs
         ("password=hunter2", "password=[redacted:password]"),
         ("password: hunter2, user: ann", "password: [redacted:password], user: ann"),
@@ -142,6 +144,7 @@ def test_a_secret_is_replaced_by_the_mark_of_its_rule_wherever_it_stands(rule, s
         ("Server=x;Pwd=a;b,c;Database=y", "Server=x;Pwd=[redacted:password];Database=y"),
         ("password=hun'ter\"2,x n", "password=[redacted:password] n"),
         ("password='hun ter, 2' n", "password='[redacted:password]' n"),
+        ('password="a""b" n', 'password="[redacted:password]" n'),
         ("password='it''s' n", "password='[redacted:password]' n"),
         ("{'password': 'it\\'s', 'n': 1}", "{'password': '[redacted:password]', 'n': 1}"),
         ('{"password": "a\\"b", "n": 1}', '{"password": "[redacted:password]", "n": 1}'),
@@ -203,6 +206,9 @@ def test_only_the_secret_in_a_text_is_replaced(text, redacted):
         "1714564800.4111111111111111",
         "4111111111111112",
         "9111111111111111",
+        "2100000000000005",
+        "400000000000006",
+        "4111111111111111f 4111111111111111_1 4111111111111111.5 4111111111111111-5",
         "41111111111111110000000",
         "order_4111111111111111",
         "0x4111111111111111",
@@ -233,6 +239,7 @@ def test_only_the_secret_in_a_text_is_replaced(text, redacted):
         "password='', token=\"\"",
         "password:",
         "password: \nfoo",
+        "the password\n: foo",
         "KeyError: 'password'",
         "invalid password for ann",
         'ask("Password: ")',
@@ -322,6 +329,7 @@ def test_a_number_stays_under_a_plural_and_goes_under_a_singular():
     """`tokens` may count them, `token` may be one."""
     assert REDACTOR.mapping({"tokens": 12, "secrets": 1.5}) == {"tokens": 12, "secrets": 1.5}
     assert REDACTOR.value("token", 123456) == "[redacted:token]"
+    assert REDACTOR.value("smtp_pass", 123456) == "[redacted:password]"
 
 
 def test_containers_are_looked_into():
@@ -451,6 +459,8 @@ def test_a_broken_object_costs_only_its_own_field():
     assert REDACTOR.text(Text("password=x")) == "password=[redacted:password]"
     text = Text("x")
     assert REDACTOR.value("a", text) is text
+    fields = {"a": text, "n": 1}
+    assert REDACTOR.mapping(fields) is fields
     assert REDACTOR.text(cast("str", None)) == "[redacted:error]"
 
 
@@ -474,6 +484,18 @@ def test_rules_can_be_added_and_replaced():
     assert redactor.text("Bearer abc123") == "Bearer [redacted:bearer]"
     assert Redactor(rules=()).text("Bearer abc123") == "Bearer abc123"
     assert Redactor(rules=(Rule("x", re.compile("x*")),)).text("axb") == "a[redacted:x]b"
+
+
+def test_what_a_mark_uncovers_is_found_too():
+    """Rules are applied until nothing changes, in whatever order they come."""
+    rules = (Rule("b", re.compile("y(?!x)")), Rule("a", re.compile("x")))
+    assert Redactor(rules=rules).text("yx") == "[redacted:b][redacted:a]"
+
+
+def test_a_key_that_holds_a_secret_is_replaced():
+    """Names of fields may come from data; a mark in one makes its value no secret."""
+    assert REDACTOR.mapping({"postgres://ann:x@db": 1}) == {"postgres://ann:[redacted:url]@db": 1}
+    assert REDACTOR.mapping({"[redacted:token]": "x"}) == {"[redacted:token]": "x"}
 
 
 def test_keys_are_added_in_any_spelling():

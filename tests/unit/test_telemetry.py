@@ -178,3 +178,58 @@ def test_importing_the_library_loads_no_sdk_and_no_exporter() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert result.stdout.split("\n")[0] == "[] 1"
+
+
+def test_a_bare_configure_means_what_is_running() -> None:
+    """Settings that nobody asks for are no conflict; with replace=True they are asked for."""
+    first = configure("telemetry-bare", **QUIET)
+    assert configure() is first
+    assert configure("telemetry-bare") is first
+    second = configure(replace=True, **QUIET)
+    assert second is not first
+    assert second.config.service_name == "unknown_service"
+
+
+def test_signals_is_true_or_false() -> None:
+    """An argument of the wrong type says so at start."""
+    with pytest.raises(ConfigurationError, match="signals='no'"):
+        configure(signals="no")  # type: ignore[arg-type]
+
+
+def test_an_ended_endpoint_has_no_url() -> None:
+    """After shutdown nothing is served, so there is no URL."""
+    telemetry = configure("telemetry-url", **QUIET)
+    telemetry.shutdown()
+    assert telemetry.metrics_url is None
+
+
+def test_secrets_in_the_resource_are_masked() -> None:
+    """Resource attributes are on every page and every request."""
+    telemetry = configure(environ={"OTEL_RESOURCE_ATTRIBUTES": "db.password=hunter2"}, **QUIET)
+    shown = page(telemetry.metrics_url)
+    assert "hunter2" not in shown
+    assert 'db_password="[redacted:password]"' in shown
+
+
+@pytest.mark.parametrize("command", ["env", "doctor"])
+def test_a_wrong_propagator_is_a_setting_like_any_other(command: str) -> None:
+    """OpenTelemetry raises for it at import; here it is named, in the command's own form."""
+    environ = {"OTEL_PROPAGATORS": "tracecontxt", "OTEL_SDK_DISABLED": ""}
+    run = [sys.executable, "-m", "otel_pipeline", command, "--json"]
+    result = subprocess.run(run, capture_output=True, text=True, env=environ, check=False)
+    assert result.returncode == 1
+    assert "did you mean 'tracecontext'" in result.stdout
+    code = """
+from otel_pipeline import Pipeline, ConfigurationError, configure
+from otel_pipeline.propagation import inject
+with Pipeline("p").run():
+    inject({})
+try:
+    configure()
+except ConfigurationError as error:
+    print(error)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=True
+    )
+    assert "OTEL_PROPAGATORS='tracecontxt'" in result.stdout

@@ -28,6 +28,10 @@ class Boom(Exception):  # noqa: N818
     """The error of the cases."""
 
 
+class Abort(BaseException):
+    """An error of the cases that is no Exception, as test frameworks have."""
+
+
 @dataclass
 class Expected:
     """What a case leaves behind.
@@ -65,6 +69,7 @@ def took_run(status: str) -> dict[str, int]:
     return {f"pipeline_run_duration_seconds p/{status}": 1}
 
 
+NO_ERRORS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 TOOK_BATCH = {"processing_duration_seconds p": 1}
 BATCH_LINE = ("info", "batch_processed", False)
 
@@ -731,6 +736,27 @@ def batch_is_cancelled(p: Pipeline) -> None:
                 raise asyncio.CancelledError
 
 
+@case(Expected([ended("p batch", "cancelled", success=8, error=2)], processed(success=8, error=2)))
+def batch_is_cancelled_after_it_was_told(p: Pipeline) -> None:
+    with p.batch(iter([])) as records:
+        records.records(10)
+        records.failed(2)
+        raise asyncio.CancelledError
+
+
+@case(
+    Expected(
+        [failed("p batch", innermost=True, error=2)],
+        processed(error=2),
+        {},
+        [("error", "batch_failed", True)],
+    )
+)
+def batch_fails_by_another_base_exception(p: Pipeline) -> None:
+    with p.batch([1, 2]):
+        raise Abort
+
+
 @case(Expected([ended("p batch", "cancelled")]))
 def batch_is_cancelled_not_iterated(p: Pipeline) -> None:
     with p.batch([1, 2, 3]):
@@ -863,13 +889,13 @@ def batch_in_a_batch_counts_in_its_own_stage(p: Pipeline) -> None:
 
 @case(
     Expected(
-        [ok("p batch", success=1), ok("p batch", success=1), ok("p load", success=1)],
-        {**processed(success=1), **stage_records("load", success=1)},
+        [ok("p batch", success=1), ok("p batch", success=1), ok("p load", success=2)],
+        {**processed(success=1), **stage_records("load", success=2)},
         {**TOOK_BATCH, **took_stage("load", "success")},
         [BATCH_LINE] * 2,
     )
 )
-def batch_in_a_batch_of_the_same_stage_counts_nothing_twice(p: Pipeline) -> None:
+def batch_in_a_batch_counts_in_the_stage_around_both(p: Pipeline) -> None:
     with p.stage("load"), p.batch([1]) as outer:
         for record in outer:
             with p.batch([record]) as inner:
@@ -959,7 +985,7 @@ def test_what_counts(scenario: Callable[[Pipeline], Any], expected: Expected) ->
     """Each construct, ended in each way, leaves exactly what the table says."""
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     with capture(clock=ManualClock()) as captured:
-        with contextlib.suppress(Boom, asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+        with contextlib.suppress(Boom, Abort, *NO_ERRORS):
             scenario(Pipeline("p"))
         assert current_scope() is None
     found = seen(captured)
