@@ -54,11 +54,11 @@ def emit_otlp(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> Ev
     """Send the line as an OTLP log record, through the logger provider of the OpenTelemetry API.
 
     A processor; it comes after those that stamp and mask, and does not change the fields. The
-    event is the body; `timestamp` and the current span go into the record's own fields, `level`
-    there too; it and the other fields are attributes, `exception` as `exception.stacktrace`. The
-    name of the logger is the instrumentation scope. The record has no event name: a log line is no OpenTelemetry
-    event. Nothing is sent for loggers of exporters and of the HTTP libraries under them, nor for
-    what is logged while exporting.
+    event is the body; `timestamp`, `level` and the current span go into the record's own fields;
+    `level` and the other fields are attributes, `exception` as `exception.stacktrace`. The name of
+    the logger is the instrumentation scope. The record has no event name: a log line is no
+    OpenTelemetry event. Nothing is sent for loggers of exporters and of the HTTP libraries under
+    them, nor for what is logged while exporting.
 
     Args:
         event_dict: The fields of the line, as `plain_values` leaves them.

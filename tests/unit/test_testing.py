@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from typing import TYPE_CHECKING
 
@@ -58,20 +59,25 @@ def test_exports_can_be_repeated_to_the_letter() -> None:
 
     def program() -> tuple[list[str], list[str]]:
         clock = ManualClock()
-        with capture(fixed_ids=True, clock=clock) as captured:
-            with Pipeline("fixed").run(run_id="r"), Pipeline("fixed").stage("s"):
-                clock.advance(1.5)
-                get_logger("job").info("done", rows=3)
+        pipeline = Pipeline("fixed")
+        captured = stack.enter_context(capture(fixed_ids=True, clock=clock))
+        with pipeline.run(run_id="r"), pipeline.stage("s"):
+            clock.advance(1.5)
+            get_logger("job").info("done", rows=3)
         return captured.lines, [span.to_json() for span in captured.spans]
 
-    first, second = program(), program()
+    with contextlib.ExitStack() as stack:
+        first = program()
+    with contextlib.ExitStack() as stack:
+        second = program()
     assert first == second
-    assert first[0] == [
+    (line,) = first[0]
+    assert line == (
         '{"timestamp":"2026-01-01T00:00:01.500000Z","level":"info","logger":"job","event":"done",'
         '"service":"test","pipeline":"fixed","stage":"s","run_id":"r",'
         '"trace_id":"00000000000000000000000000000001","span_id":"0000000000000002",'
         '"trace_flags":"01","rows":3}'
-    ]
+    )
 
 
 def test_a_clock_starts_where_it_is_told() -> None:
