@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from otel_pipeline import clock
 from otel_pipeline.config import examine
 from otel_pipeline.semconv import SIGNALS, Signal
 
@@ -174,7 +175,7 @@ def _versions() -> Iterator[Finding]:
 
 
 def _local_clock() -> Iterator[Finding]:
-    now = time.time()
+    now = clock.now()
     if now < _NEVER_BEFORE:
         yield Finding(
             "clock",
@@ -245,7 +246,7 @@ def _skew(config: Config) -> Iterator[Finding]:
         there = _date_of(settings.otlp.endpoint)
         if there is None:
             continue
-        skew = time.time() - there
+        skew = clock.now() - there
         if abs(skew) > _MOST_SKEW:
             yield Finding(
                 "clock",
@@ -333,7 +334,7 @@ def _scraped(scrape: dict[str, Any] | None) -> Finding:
             "/metrics has not been scraped since the program started",
             "add the address to Prometheus's scrape_configs, and look at its page Status > Targets",
         )
-    ago = max(time.time() - float(scrape["time"]), 0)
+    ago = max(clock.now() - float(scrape["time"]), 0)
     by = scrape.get("user_agent") or "an unnamed client"
     return Finding("scraped", "ok", f"{ago:.0f} s ago by {by} from {scrape.get('address')}")
 
