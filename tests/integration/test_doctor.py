@@ -149,7 +149,7 @@ def test_a_running_pipeline_is_looked_at(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It says whose page it is, whether it can be read, and who scraped last; not itself."""
-    quiet = {"traces_exporter": "none", "logs_exporter": "none"}
+    quiet: Any = {"traces_exporter": "none", "logs_exporter": "none"}
     Counter("doctor_jobs", "Jobs").inc()
     with configure("doctored", prometheus_port=0, **quiet) as telemetry:
         assert telemetry.metrics_url is not None
