@@ -16,7 +16,7 @@ from otel_pipeline.version import __version__
 
 if TYPE_CHECKING:
     from otel_pipeline.logs import get_logger
-    from otel_pipeline.sdk.prometheus import start_http_server
+    from otel_pipeline.sdk.metrics_server import start_http_server
 
 __all__ = [
     "ConfigurationError",
@@ -39,7 +39,10 @@ __all__ = [
 ]
 
 #: Names that are loaded when they are first used, since they bring heavier libraries.
-_LAZY = {"get_logger": "otel_pipeline.logs", "start_http_server": "otel_pipeline.sdk.prometheus"}
+_LAZY = {
+    "get_logger": "otel_pipeline.logs",
+    "start_http_server": "otel_pipeline.sdk.metrics_server",
+}
 
 
 def __getattr__(name: str) -> Any:

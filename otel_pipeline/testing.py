@@ -25,7 +25,8 @@ from otel_pipeline.errors import CaptureError
 from otel_pipeline.metrics import REGISTRY
 from otel_pipeline.redaction import Redactor
 from otel_pipeline.sdk import providers
-from otel_pipeline.sdk.prometheus import Exposition, SnapshotReader
+from otel_pipeline.sdk.prometheus import Exposition
+from otel_pipeline.sdk.sdk_reader import SnapshotReader
 from otel_pipeline.sdk.spans import RecordProcessor, SpanCollector, redact_record, redact_span
 from otel_pipeline.semconv import Signal
 

@@ -274,7 +274,7 @@ def _date_of(endpoint: str) -> float | None:
 
 
 def _endpoint(config: Config) -> Iterator[Finding]:
-    from otel_pipeline.sdk.prometheus import MetricsServer, default_exposition  # noqa: PLC0415
+    from otel_pipeline.sdk.metrics_server import MetricsServer, default_exposition  # noqa: PLC0415
 
     host, port = config.prometheus_host, config.prometheus_port
     check = "metrics endpoint"

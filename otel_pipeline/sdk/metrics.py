@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.metrics.snapshots import Exemplar, Family
     from otel_pipeline.sdk.ledger import Ledger
-    from otel_pipeline.sdk.prometheus import SnapshotReader
+    from otel_pipeline.sdk.sdk_reader import SnapshotReader
     from otel_pipeline.sdk.transport import Outcome, Transport
 
 __all__ = ["MetricPush", "Totals", "changes", "encode", "point_count"]

@@ -25,9 +25,10 @@ from otel_pipeline.sdk import providers
 from otel_pipeline.sdk.batch import BatchProcessor
 from otel_pipeline.sdk.console import ConsoleTransport
 from otel_pipeline.sdk.ledger import Ledger, Ledgers
-from otel_pipeline.sdk.prometheus import MetricsServer, SnapshotReader, default_exposition
+from otel_pipeline.sdk.metrics_server import MetricsServer, default_exposition
 from otel_pipeline.sdk.resource import make_resource
 from otel_pipeline.sdk.sampling import make_sampler
+from otel_pipeline.sdk.sdk_reader import SnapshotReader
 from otel_pipeline.sdk.spans import RecordProcessor, SpanCollector, log_encoder, span_encoder
 from otel_pipeline.sdk.transport import transport_for
 from otel_pipeline.semconv import Signal

@@ -38,7 +38,7 @@ from otel_pipeline.metrics.snapshots import (
 )
 from otel_pipeline.sdk.ledger import Ledger
 from otel_pipeline.sdk.metrics import MetricPush, changes, encode, point_count
-from otel_pipeline.sdk.prometheus import SnapshotReader
+from otel_pipeline.sdk.sdk_reader import SnapshotReader
 from otel_pipeline.sdk.transport import transport_for
 from tests.otlp_receiver import attributes_of, grpc_receiver, otlp_receiver
 

@@ -23,14 +23,10 @@ from opentelemetry.sdk.resources import Resource
 
 from otel_pipeline import diagnostics
 from otel_pipeline.metrics import REGISTRY, Counter, Gauge, Registry
-from otel_pipeline.sdk import prometheus
-from otel_pipeline.sdk.prometheus import (
-    Exposition,
-    MetricsServer,
-    SnapshotReader,
-    default_exposition,
-    start_http_server,
-)
+from otel_pipeline.sdk import metrics_server
+from otel_pipeline.sdk.metrics_server import MetricsServer, default_exposition, start_http_server
+from otel_pipeline.sdk.prometheus import Exposition
+from otel_pipeline.sdk.sdk_reader import SnapshotReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -246,7 +242,7 @@ class TestBadClients:
 
     def test_a_slow_one_is_left(self, server: MetricsServer, monkeypatch: Any) -> None:
         """The whole request has a time limit, not each byte."""
-        monkeypatch.setattr(prometheus, "_READ_SECONDS", 0.3)
+        monkeypatch.setattr(metrics_server, "_READ_SECONDS", 0.3)
         with socket.create_connection(("localhost", server.port), timeout=10) as connection:
             begun = time.monotonic()
             with contextlib.suppress(OSError):
@@ -260,7 +256,7 @@ class TestBadClients:
 
     def test_so_many_at_once_are_served_and_the_others_wait(self, monkeypatch: Any) -> None:
         """All get their answer in the end."""
-        monkeypatch.setattr(prometheus, "_MOST_REQUESTS", 2)
+        monkeypatch.setattr(metrics_server, "_MOST_REQUESTS", 2)
         under_way: list[int] = []
         most = []
         enough = threading.Event()
@@ -414,7 +410,7 @@ class TestLife:
     def test_it_does_not_keep_a_program_from_ending(self) -> None:
         """Nothing needs to be stopped, and nothing is printed."""
         ended = run("""
-            from otel_pipeline.sdk.prometheus import start_http_server
+            from otel_pipeline.sdk.metrics_server import start_http_server
             start_http_server(0, "localhost")
         """)
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
@@ -424,7 +420,7 @@ class TestLife:
         """When the parent stops serving the port is free, though the child lives on."""
         ended = run("""
             import os, socket, warnings
-            from otel_pipeline.sdk.prometheus import start_http_server
+            from otel_pipeline.sdk.metrics_server import start_http_server
             warnings.simplefilter("ignore")  # newer Pythons warn of a fork beside threads
             server, thread = start_http_server(0, "localhost")
             forked, to_child = os.pipe(), os.pipe()

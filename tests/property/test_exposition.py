@@ -29,7 +29,8 @@ from otel_pipeline.metrics.snapshots import (
     Point,
     SummaryPoint,
 )
-from otel_pipeline.sdk.prometheus import Exposition, SnapshotReader
+from otel_pipeline.sdk.prometheus import Exposition
+from otel_pipeline.sdk.sdk_reader import SnapshotReader
 
 OPENMETRICS = "application/openmetrics-text"
 

@@ -18,7 +18,7 @@ from opentelemetry import trace
 from otel_pipeline import Pipeline, current_run, current_stage, get_logger
 from otel_pipeline.context import current_scope
 from otel_pipeline.propagation import attached
-from otel_pipeline.sdk.prometheus import default_exposition
+from otel_pipeline.sdk.metrics_server import default_exposition
 from otel_pipeline.testing import ManualClock, capture
 
 if TYPE_CHECKING:

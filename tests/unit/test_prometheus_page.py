@@ -24,7 +24,8 @@ from otel_pipeline.metrics.snapshots import (
     Point,
     SummaryPoint,
 )
-from otel_pipeline.sdk.prometheus import Exposition, SnapshotReader
+from otel_pipeline.sdk.prometheus import Exposition
+from otel_pipeline.sdk.sdk_reader import SnapshotReader
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

@@ -31,7 +31,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from otel_pipeline import diagnostics
 from otel_pipeline.metrics.names import otel_name
 from otel_pipeline.metrics.snapshots import HistogramPoint
-from otel_pipeline.sdk.prometheus import Exposition, SnapshotReader, families_from_sdk
+from otel_pipeline.sdk.prometheus import Exposition
+from otel_pipeline.sdk.sdk_reader import SnapshotReader, families_from_sdk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
