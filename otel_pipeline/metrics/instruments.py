@@ -81,8 +81,21 @@ class Instrument:
         subsystem: str = "",
         unit: str = "",
         registry: AnyRegistry = REGISTRY,
+    ) -> None:
+        self._init(name, documentation, labelnames, namespace, subsystem, unit, registry)
+
+    def _init(  # noqa: PLR0917  the same
+        self,
+        name: str,
+        documentation: str,
+        labelnames: Iterable[str],
+        namespace: str,
+        subsystem: str,
+        unit: str,
+        registry: AnyRegistry,
         **shape: Any,
     ) -> None:
+        """Declare the metric, and what a kind of instrument has besides."""
         family = names.family_name(self._kind, name, namespace, subsystem, unit)
         self._declare(
             Shape(
@@ -445,7 +458,7 @@ class Gauge(Instrument):
                 f"use one of {sorted(_GAUGE_MODES)}"
             )
             raise MetricError(msg)
-        super().__init__(
+        self._init(
             name,
             documentation,
             labelnames,
@@ -573,7 +586,7 @@ class Histogram(_Distribution):
         registry: AnyRegistry = REGISTRY,
         buckets: Sequence[float | str] = DEFAULT_BUCKETS,
     ) -> None:
-        super().__init__(
+        self._init(
             name,
             documentation,
             labelnames,
@@ -757,7 +770,7 @@ class Enum(Instrument):
         if len(set(texts)) != len(texts):
             msg = f"{name}: a state is there twice in {texts}; name each state once"
             raise MetricError(msg)
-        super().__init__(
+        self._init(
             name,
             documentation,
             labelnames,

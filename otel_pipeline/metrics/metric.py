@@ -61,6 +61,23 @@ class Shape:
         """The name by which people know it on `/metrics`."""
         return names.exposed_name(self.name, self.kind)
 
+    def family(self, points: Iterable[AnyPoint]) -> Family:
+        """Return a snapshot of a metric of this shape."""
+        otel_name, otel_unit = names.otel_name(self.name, self.unit, self.kind)
+        return Family(
+            name=self.name,
+            kind=self.kind,
+            documentation=self.documentation,
+            unit=self.unit,
+            labelnames=self.labelnames,
+            points=tuple(points),
+            otel_name=otel_name,
+            otel_unit=otel_unit,
+            bounds=self.bounds,
+            states=self.states,
+            multiprocess_mode=self.multiprocess_mode,
+        )
+
     def fits(self, other: Shape) -> bool:
         """Return whether both can be the same metric."""
         return self._identity() == other._identity()
@@ -165,20 +182,7 @@ class Metric:
 
     def family(self, *, touched_only: bool = False) -> Family:
         """Return the metric with all its series as they are now."""
-        shape = self.shape
-        return Family(
-            name=shape.name,
-            kind=shape.kind,
-            documentation=shape.documentation,
-            unit=shape.unit,
-            labelnames=shape.labelnames,
-            points=tuple(self._points(touched_only=touched_only)),
-            otel_name=self._otel_name,
-            otel_unit=self._otel_unit,
-            bounds=shape.bounds,
-            states=shape.states,
-            multiprocess_mode=shape.multiprocess_mode,
-        )
+        return self.shape.family(self._points(touched_only=touched_only))
 
     def _points(self, *, touched_only: bool) -> Iterator[AnyPoint]:
         for store in self._live_stores():

@@ -16,10 +16,10 @@ from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
 from otel_pipeline import logs, semconv
 from otel_pipeline.diagnostics import say
-from otel_pipeline.metrics import REGISTRY, names
+from otel_pipeline.metrics import REGISTRY
 from otel_pipeline.metrics.cells import filter_exemplars
 from otel_pipeline.metrics.registry import vocabulary_shape
-from otel_pipeline.metrics.snapshots import Family, Point
+from otel_pipeline.metrics.snapshots import Point
 from otel_pipeline.redaction import OFF, Redactor
 from otel_pipeline.sdk import providers
 from otel_pipeline.sdk.batch import BatchProcessor
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
     from otel_pipeline.config import Config, SignalConfig
+    from otel_pipeline.metrics.snapshots import Family
     from otel_pipeline.sdk.prometheus import Renderer
 
 __all__ = ["Runtime", "build", "idle"]
@@ -342,19 +343,7 @@ def _ledger_families(ledgers: Ledgers, since: int) -> Iterator[Family]:
     ]
 
     def family(spec: semconv.MetricSpec, values: list[tuple[tuple[str, ...], int]]) -> Family:
-        shape = vocabulary_shape(spec)
-        otel_name, otel_unit = names.otel_name(shape.name, shape.unit, shape.kind)
-        return Family(
-            name=shape.name,
-            kind=shape.kind,
-            documentation=shape.documentation,
-            unit=shape.unit,
-            labelnames=shape.labelnames,
-            points=tuple(Point(labels, value, since) for labels, value in values),
-            otel_name=otel_name,
-            otel_unit=otel_unit,
-            multiprocess_mode=shape.multiprocess_mode,
-        )
+        return vocabulary_shape(spec).family(Point(labels, n, since) for labels, n in values)
 
     yield family(semconv.ITEMS_PRODUCED, [((s,), a["produced"]) for s, a in accounts])
     yield family(semconv.ITEMS_RECOVERED, [((s,), a["recovered"]) for s, a in accounts])
