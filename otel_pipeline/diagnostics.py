@@ -8,6 +8,7 @@ exported as telemetry.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 
@@ -74,6 +75,16 @@ def warn_once(key: str, message: str, *args: object) -> bool:
         _said.add(key)
     say(message, *args)
     return True
+
+
+def _renew_lock() -> None:
+    """Give a forked child a lock that no lost thread holds."""
+    global _lock  # noqa: PLW0603  a lock cannot be renewed in place
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def forget(prefix: str = "") -> None:

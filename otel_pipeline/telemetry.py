@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,16 @@ __all__ = ["Telemetry", "configure", "current_telemetry", "set_aside"]
 
 _lock = threading.RLock()
 _current: Telemetry | None = None
+
+
+def _renew_lock() -> None:
+    """Give a forked child a lock that no lost thread holds."""
+    global _lock  # noqa: PLW0603  a lock cannot be renewed in place
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Telemetry:
@@ -262,8 +273,6 @@ def _conflict(differences: list[str]) -> str:
 
 def _inherited_parent() -> Any:
     """Return the context that the parent process handed over in the environment, or None."""
-    import os  # noqa: PLC0415
-
     from opentelemetry import trace  # noqa: PLC0415
 
     context = propagation.extract(os.environ)

@@ -7,6 +7,7 @@ and configured again, and a tracer that a library took long ago goes on working.
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -123,6 +124,16 @@ _tracers: _Switch[trace.TracerProvider] = _Switch(trace.NoOpTracerProvider())
 _loggers: _Switch[otel_logs.LoggerProvider] = _Switch(otel_logs.NoOpLoggerProvider())
 _meters: MeterProvider | None = None
 _lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """Give a forked child a lock that no lost thread holds."""
+    global _lock  # noqa: PLW0603  a lock cannot be renewed in place
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def is_foreign(signal: str) -> bool:
