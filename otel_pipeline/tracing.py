@@ -476,7 +476,96 @@ def _safe_count(count: Callable[[Any], int], value: object) -> int:
     return max(number, 0)
 
 
-def _drive(
+class _StepWatch:
+    """Measures the time spent inside a generator's steps.
+
+    A cycle is a wait for the consumer and the step after it. To time one takes half a microsecond,
+    as long as many short ones. So after the first few, as many are timed as make one in 20
+    microseconds so far: all of those that are slow, a sample of those that are not. The stretches
+    between are shared out as the timed cycle behind them, and what makes one longer than usual, as
+    all timed cycles so far.
+    """
+
+    __slots__ = (
+        "_allowed_at",
+        "_between",
+        "_cycle",
+        "_in_step",
+        "_inside",
+        "_now",
+        "_since",
+        "_step",
+        "_stretch",
+        "_timed",
+        "_untimed",
+        "_usual",
+    )
+
+    _FIRST = 64
+    _EVERY = 20e-6
+    _MOST_UNTIMED = 1000
+
+    def __init__(self) -> None:
+        self._now = clock.stopwatch()
+        self._inside = self._timed = 0.0  # of all timed cycles: their steps, and the whole
+        self._between = 0.0  # what the stretches between them add to the steps
+        self._step = self._cycle = self._usual = 0.0  # of the last timed one, and the one before
+        self._stretch = 0.0
+        self._untimed = 0
+        self._in_step = True
+        self._since = self._now()
+        self._allowed_at = self._since - self._FIRST * self._EVERY
+
+    def untimed(self) -> int:
+        """Return how many cycles there are before the next one that is timed."""
+        early = self._allowed_at - self._since
+        if early <= 0:
+            self._untimed = 0
+        elif early < self._cycle * self._MOST_UNTIMED:
+            self._untimed = int(early / self._cycle)
+        else:
+            self._untimed = self._MOST_UNTIMED
+        return self._untimed
+
+    def wait(self) -> None:
+        """A timed cycle begins: the consumer has its item."""
+        now = self._now()
+        self._stretch, self._since = now - self._since, now
+
+    def step(self) -> None:
+        """The consumer of a timed cycle asks for the next item."""
+        now = self._now()
+        self._usual, self._cycle = self._cycle, now - self._since
+        self._since = now
+        self._in_step = True
+
+    def ready(self) -> None:
+        """The step of a timed cycle is over, or the first of all."""
+        now = self._now()
+        self._step, self._since = now - self._since, now
+        self._in_step = False
+        self._allowed_at += self._EVERY
+        self._cycle += self._step
+        self._timed += self._cycle
+        self._inside += self._step
+        if self._untimed:
+            self._between += self._shared_out(self._stretch)
+
+    def _shared_out(self, stretch: float) -> float:
+        usual = min(stretch, self._untimed * min(self._usual, self._cycle))
+        here = self._step / self._cycle if self._cycle > 0 else 1.0
+        overall = self._inside / self._timed if self._timed > 0 else 1.0
+        return usual * here + (stretch - usual) * overall
+
+    def end(self) -> float:
+        """Return the time inside, now that the last step is over."""
+        last = self._now() - self._since
+        if not self._in_step:
+            last = self._shared_out(last)
+        return self._inside + self._between + last
+
+
+def _drive(  # noqa: C901  only a generator itself can yield: its parts are no functions
     make: Callable[[Callable[..., Any] | None], Block],
     function: Callable[..., Generator[Any, Any, Any]],
     count: Callable[[Any], int] | None,
@@ -486,83 +575,104 @@ def _drive(
     The steps run in a context of their own, taken from the consumer at the first step. The block's
     time is the time spent inside the steps.
     """
-    now = clock.perf_counter
 
-    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:  # noqa: C901  as above
         run = contextvars.copy_context().run
         block = run(make, function)
         cell = block.yielded_cell()
-        seconds = 0.0
-        since = now()
-        inside = True
+        turn = cell if count is None else [0]  # the loop itself counts the records
+        watch = _StepWatch()
         try:
             generator = run(function, *args, **kwargs)
-            item = run(next, generator)
+            step = generator.__next__
+            item = run(step)
+            watch.ready()
             while True:
-                seconds += now() - since
-                inside = False
-                cell[0] += 1 if count is None else _safe_count(count, item)
+                for turn[0] in range(turn[0] + 1, turn[0] + 1 + watch.untimed()):  # noqa: B020
+                    if count is not None:
+                        cell[0] += _safe_count(count, item)
+                    try:
+                        sent = yield item
+                    except BaseException as error:  # noqa: BLE001  what the consumer throws is the generator's
+                        item = run(_throw, generator, error)
+                    else:
+                        item = run(step) if sent is None else run(generator.send, sent)
+                # The same once more, timed; to ask in each turn would be dear.
+                watch.wait()
+                turn[0] += 1
+                if count is not None:
+                    cell[0] += _safe_count(count, item)
                 try:
                     sent = yield item
-                except GeneratorExit:
-                    since, inside = now(), True
-                    run(generator.close)
-                    raise
-                except BaseException as error:  # noqa: BLE001  what the consumer throws is the generator's
-                    since, inside = now(), True
-                    item = run(generator.throw, error)
+                except BaseException as error:  # noqa: BLE001  as above
+                    watch.step()
+                    item = run(_throw, generator, error)
                 else:
-                    since, inside = now(), True
-                    item = run(generator.send, sent)
+                    watch.step()
+                    item = run(step) if sent is None else run(generator.send, sent)
+                watch.ready()
         except StopIteration as stop:
-            run(block.close, None, seconds + (now() - since if inside else 0))
+            run(block.close, None, watch.end())
             return stop.value
         except BaseException as error:
-            run(block.close, error, seconds + (now() - since if inside else 0))
+            run(block.close, error, watch.end())
             _mark_consumer(error)
             raise
 
     return call
 
 
-def _drive_async(
+def _throw(generator: Generator[Any, Any, Any], error: BaseException) -> Any:
+    """Raise in a generator what its consumer threw, or close it."""
+    if isinstance(error, GeneratorExit):
+        generator.close()
+        raise error
+    return generator.throw(error)
+
+
+def _drive_async(  # noqa: C901  as `_drive`
     make: Callable[[Callable[..., Any] | None], Block],
     function: Callable[..., AsyncGenerator[Any, Any]],
     count: Callable[[Any], int] | None,
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
     """Do for an async generator what `_drive` does; time spent waiting inside a step counts."""
-    now = clock.perf_counter
 
-    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        context = contextvars.copy_context()
-        block = context.run(make, function)
+    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:  # noqa: C901
+        run = contextvars.copy_context().run
+        block = run(make, function)
         cell = block.yielded_cell()
-        seconds = 0.0
-        since = now()
-        inside = True
+        watch = _StepWatch()
         try:
-            generator = context.run(function, *args, **kwargs)
-            item = await _await_in(context, generator.__anext__())
+            generator = run(function, *args, **kwargs)
+            item = await _await_in(run, generator.__anext__())
+            watch.ready()
             while True:
-                seconds += now() - since
-                inside = False
-                cell[0] += 1 if count is None else _safe_count(count, item)
-                try:
-                    sent = yield item
-                except GeneratorExit:
-                    since, inside = now(), True
-                    await _await_in(context, generator.aclose())
-                    raise
-                except BaseException as error:  # noqa: BLE001  what the consumer throws is the generator's
-                    since, inside = now(), True
-                    item = await _await_in(context, generator.athrow(error))
-                else:
-                    since, inside = now(), True
-                    item = await _await_in(context, generator.asend(sent))
+                for untimed in range(watch.untimed(), -1, -1):
+                    if not untimed:
+                        watch.wait()
+                    cell[0] += 1 if count is None else _safe_count(count, item)
+                    try:
+                        sent = yield item
+                    except GeneratorExit:
+                        if not untimed:
+                            watch.step()
+                        await _await_in(run, generator.aclose())
+                        raise
+                    except BaseException as error:  # noqa: BLE001  what the consumer throws is the generator's
+                        if not untimed:
+                            watch.step()
+                        awaited = generator.athrow(error)
+                    else:
+                        if not untimed:
+                            watch.step()
+                        awaited = generator.asend(sent)
+                    item = await _await_in(run, awaited)
+                    if not untimed:
+                        watch.ready()
         except StopAsyncIteration:
-            context.run(block.close, None, seconds + (now() - since if inside else 0))
+            run(block.close, None, watch.end())
         except BaseException as error:
-            context.run(block.close, error, seconds + (now() - since if inside else 0))
+            run(block.close, error, watch.end())
             _mark_consumer(error)
             raise
 
@@ -571,22 +681,22 @@ def _drive_async(
 
 @types.coroutine
 def _await_in(
-    context: contextvars.Context, awaitable: Awaitable[Any] | Coroutine[Any, Any, Any]
+    run: Callable[..., Any], awaitable: Awaitable[Any] | Coroutine[Any, Any, Any]
 ) -> Generator[Any, Any, Any]:
-    """Await inside `context`: each resumption of the awaitable runs there."""
+    """Await inside a context, given its `run`: each resumption of the awaitable runs there."""
     steps = awaitable.__await__()
-    resume: Callable[[], Any] = functools.partial(next, steps)
+    resume, given = steps.__next__, ()
     while True:
         try:
-            waiting_for = context.run(resume)
+            waiting_for = run(resume, *given)
         except StopIteration as stop:
             return stop.value
         try:
             sent = yield waiting_for
         except BaseException as error:  # noqa: BLE001  cancellation goes to whatever is awaited
-            resume = functools.partial(steps.throw, error)
+            resume, given = steps.throw, (error,)
         else:
-            resume = functools.partial(steps.send, sent)
+            resume, given = steps.send, (sent,)
 
 
 def _mark_consumer(exception: BaseException) -> None:
