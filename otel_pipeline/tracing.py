@@ -16,10 +16,18 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import INVALID_SPAN, SpanKind, Status, StatusCode
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    NonRecordingSpan,
+    NoOpTracer,
+    ProxyTracer,
+    SpanKind,
+    Status,
+    StatusCode,
+)
 
 from otel_pipeline import clock, lifecycle, semconv
-from otel_pipeline.context import current_scope, with_scope
+from otel_pipeline.context import current_scope, with_scope_and_span
 from otel_pipeline.diagnostics import warn_once
 from otel_pipeline.semconv import Attr
 from otel_pipeline.version import __version__
@@ -36,7 +44,7 @@ if TYPE_CHECKING:
     )
 
     from opentelemetry.context import Context
-    from opentelemetry.trace import Link, Span
+    from opentelemetry.trace import Link, Span, Tracer
 
     from otel_pipeline.pipeline import Pipeline, Run, Stage
 
@@ -75,6 +83,11 @@ def _is_cancellation(exception: BaseException) -> bool:
         (kind.__module__.partition(".")[0], kind.__name__) in _CANCELLATIONS
         for kind in type(exception).__mro__
     )
+
+
+def _real_tracer() -> Tracer:
+    """Return the tracer that the API's stand-in stands for: one that does nothing, without SDK."""
+    return getattr(_tracer, "_tracer", _tracer) if type(_tracer) is ProxyTracer else _tracer
 
 
 def text_of(value: object) -> str:
@@ -123,8 +136,7 @@ class Block:
     """A run, a stage or a batch in progress."""
 
     __slots__ = (
-        "_context",
-        "_generation",
+        "_inner",
         "_outer",
         "_raised",
         "_started",
@@ -234,35 +246,48 @@ class Block:
             attributes: More attributes of the span.
             parent: The context to be a child of, instead of the current one.
         """
-        self._generation = lifecycle.process_generation()
         self._outer = outer = otel_context.get_current()
         self._join(outer)
         try:
             self._opened()
-            every = self._attributes()
-            for key, value in (attributes or {}).items():
-                every[key] = _redacted(key, attribute_value(value))
-            above, more_links = self._place(outer, parent)
-            self.span = _tracer.start_span(
-                self._span_name(),
-                context=above,
-                kind=SpanKind.INTERNAL,
-                attributes=every,
-                links=[*links, *more_links],
-                start_time=clock.time_ns(),
-                record_exception=False,
-                set_status_on_exception=False,
-            )
+            self.span = self._start_span(outer, links, attributes, parent)
         except Exception as error:  # noqa: BLE001  a foreign tracer or sampler may fail
             warn_once("start_span", "starting a span failed: %s", text_of(error))
         lifecycle.opened(self)
         self._started = clock.perf_counter()
-        self._context = self._inside(outer)
-        otel_context.attach(self._context)
+        self._inner = self._inside(outer)
+        otel_context.attach(self._inner)
+
+    def _start_span(
+        self,
+        outer: Context,
+        links: Iterable[Link],
+        attributes: Mapping[str, object] | None,
+        parent: Context | None,
+    ) -> Span:
+        above, more_links = self._place(outer, parent)
+        tracer = _real_tracer()
+        if type(tracer) is NoOpTracer:  # nobody would see what is prepared below
+            return tracer.start_span("", above)
+        every = self._attributes()
+        if attributes:
+            for key, value in attributes.items():
+                every[key] = _redacted(key, attribute_value(value))
+        # By position, as a tracer that passes calls on does so faster. The exception is ours to set.
+        return tracer.start_span(
+            self._span_name(),
+            above,
+            SpanKind.INTERNAL,
+            every,
+            [*links, *more_links],
+            clock.time_ns(),
+            False,  # noqa: FBT003
+            False,  # noqa: FBT003
+        )
 
     def _inside(self, outer: Context) -> Context:
         """Return the context of the code inside the block."""
-        return with_scope(self, trace.set_span_in_context(self.span, outer))
+        return with_scope_and_span(self, self.span, outer)
 
     def _place(self, outer: Context, parent: Context | None) -> tuple[Context, list[Link]]:
         """Return the context whose span is the parent, and links that come with it."""
@@ -292,10 +317,6 @@ class Block:
             exception: What the code was left with.
             seconds: Time spent inside, if that is not the wall time.
         """
-        if self._generation != lifecycle.process_generation():
-            # A forked child leaves its parent's block: it is the parent's to end.
-            self._leave()
-            return
         if self._claim():
             if seconds is None:
                 seconds = clock.perf_counter() - self._started
@@ -308,15 +329,16 @@ class Block:
             self._end(GeneratorExit(), clock.perf_counter() - self._started)
 
     def _claim(self) -> bool:
-        """Tell whether the caller is the one that ends this block."""
+        """Tell whether the caller is the one that ends this block; never is a forked child."""
         return lifecycle.closed(self)
 
     def _end(self, exception: BaseException | None, seconds: float) -> None:
         self.ended = True
-        self.status = outcome(exception)
+        self.status = semconv.Status.SUCCESS
         first = True
         try:
             if exception is not None:
+                self.status = outcome(exception)
                 fingerprint = _fingerprint(exception)
                 first = self._raised != fingerprint
                 if self.parent is not None:
@@ -355,7 +377,7 @@ class Block:
         Without tokens: a block that is left in another task or after an interleaved one must
         neither fail nor bring an ended span back.
         """
-        if current_scope() is not self:
+        if otel_context.get_current() is not self._inner and current_scope() is not self:
             return
         outer = self._outer
         while isinstance(scope := current_scope(outer), Block) and scope.ended:
@@ -373,6 +395,8 @@ def _redacted(key: str, value: Any) -> Any:
 
 class Opener(Generic[BlockT]):
     """Opens a block: a context manager (`with`, `async with`) and a decorator in one."""
+
+    __slots__ = ("_count", "_entered", "_make")
 
     def __init__(
         self,
@@ -396,9 +420,10 @@ class Opener(Generic[BlockT]):
         stack: types.TracebackType | None,
     ) -> None:
         # One opener may be entered several times at once: the current block says which this is.
-        current = current_scope()
-        block = next((b for b in self._entered if b is current), None) or self._entered[-1]
-        self._entered.remove(block)
+        entered = self._entered
+        current: Any = current_scope()
+        block = current if current in entered else entered[-1]
+        entered.remove(block)
         block.close(exception)
 
     async def __aenter__(self) -> BlockT:
@@ -580,7 +605,7 @@ def _drive(  # noqa: C901  only a generator itself can yield: its parts are no f
         run = contextvars.copy_context().run
         block = run(make, function)
         cell = block.yielded_cell()
-        turn = cell if count is None else [0]  # the loop itself counts the records
+        turn: list[Any] = cell if count is None else [0]  # the loop itself counts the records
         watch = _StepWatch()
         try:
             generator = run(function, *args, **kwargs)
@@ -685,7 +710,8 @@ def _await_in(
 ) -> Generator[Any, Any, Any]:
     """Await inside a context, given its `run`: each resumption of the awaitable runs there."""
     steps = awaitable.__await__()
-    resume, given = steps.__next__, ()
+    resume: Callable[..., Any] = steps.__next__
+    given: tuple[Any, ...] = ()
     while True:
         try:
             waiting_for = run(resume, *given)
