@@ -159,6 +159,11 @@ class Stage(Block):
         self._lock = threading.Lock()
         self._cell: list[float] | None = None
 
+    @property
+    def stage(self) -> Stage:
+        """The stage itself."""
+        return self
+
     def records(self, n: int = 1) -> None:
         """Count `n` records as a success of the stage.
 
@@ -232,7 +237,6 @@ class Stage(Block):
         return attributes
 
     def _opened(self) -> None:
-        self.stage = self
         self._series = self.pipeline._series(self.name)  # noqa: SLF001  same module
 
     def _finish(self, exception: BaseException | None, seconds: float, *, first: bool) -> None:
@@ -267,7 +271,16 @@ class Run(Block):
         id: The run's id, as on its span and log lines.
     """
 
-    __slots__ = ("_batches", "_flush", "_generation", "_guard", "_lock", "_stages", "id", "is_stream")
+    __slots__ = (
+        "_batches",
+        "_flush",
+        "_generation",
+        "_guard",
+        "_lock",
+        "_stages",
+        "id",
+        "is_stream",
+    )
 
     def __init__(self, pipeline: Pipeline, run_id: str | None, *, flush: bool) -> None:
         super().__init__(pipeline)
@@ -331,7 +344,7 @@ class Run(Block):
 
     def _opened(self) -> None:
         self.run = self
-        self.stage = None
+        self._stage = None
         for status in semconv.RUN_STATUSES:
             _RUNS.labels(self.pipeline.name, status)
             _RUN_DURATION.labels(self.pipeline.name, status)

@@ -18,7 +18,6 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import (
     INVALID_SPAN,
-    NonRecordingSpan,
     NoOpTracer,
     ProxyTracer,
     SpanKind,
@@ -139,13 +138,13 @@ class Block:
         "_inner",
         "_outer",
         "_raised",
+        "_stage",
         "_started",
         "ended",
         "parent",
         "pipeline",
         "run",
         "span",
-        "stage",
         "status",
     )
 
@@ -153,13 +152,19 @@ class Block:
         self.pipeline = pipeline
         self.parent: Block | None = None
         self.run: Run | None = None
-        self.stage: Stage | None = None
+        self._stage: Stage | None = None
         self.span: Span = INVALID_SPAN
         self.status: str | None = None
         self.ended = False
         self._raised: tuple[int, int, int] | None = None
+        self._inner: Context | None = None
 
     # What the scope tells those inside it.
+
+    @property
+    def stage(self) -> Stage | None:
+        """The innermost stage, or None outside one."""
+        return self._stage
 
     @property
     def pipeline_name(self) -> str:
@@ -230,7 +235,7 @@ class Block:
             self.parent = scope
             self.run = scope.run
             if scope.pipeline.name == self.pipeline.name:
-                self.stage = scope.stage
+                self._stage = scope.stage
 
     def open(
         self,
@@ -273,7 +278,7 @@ class Block:
         if attributes:
             for key, value in attributes.items():
                 every[key] = _redacted(key, attribute_value(value))
-        # By position, as a tracer that passes calls on does so faster. The exception is ours to set.
+        # By position, which is faster through switches. The exception is ours to set.
         return tracer.start_span(
             self._span_name(),
             above,
@@ -377,7 +382,8 @@ class Block:
         Without tokens: a block that is left in another task or after an interleaved one must
         neither fail nor bring an ended span back.
         """
-        if otel_context.get_current() is not self._inner and current_scope() is not self:
+        inner, self._inner = self._inner, None  # a cycle would keep both until the next collection
+        if otel_context.get_current() is not inner and current_scope() is not self:
             return
         outer = self._outer
         while isinstance(scope := current_scope(outer), Block) and scope.ended:
