@@ -18,6 +18,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import (
     INVALID_SPAN,
+    NonRecordingSpan,
     NoOpTracer,
     ProxyTracer,
     SpanKind,
@@ -349,6 +350,8 @@ class Block:
                 if self.parent is not None:
                     self.parent._raised = fingerprint  # noqa: SLF001  same class
             self._finish(exception, seconds, first=first)
+            if type(self.span) is NonRecordingSpan:  # nobody would see what is prepared below
+                return
             if self.status == semconv.Status.ERROR and exception is not None:
                 self._set_error(exception, first=first)
             self.span.set_attribute(Attr.STATUS, self.status)
@@ -386,6 +389,7 @@ class Block:
         if otel_context.get_current() is not inner and current_scope() is not self:
             return
         outer = self._outer
+        # Seldom: the block around has ended before this one.
         while isinstance(scope := current_scope(outer), Block) and scope.ended:
             outer = scope._outer  # noqa: SLF001  same class
         otel_context.attach(outer)
@@ -427,8 +431,9 @@ class Opener(Generic[BlockT]):
     ) -> None:
         # One opener may be entered several times at once: the current block says which this is.
         entered = self._entered
-        current: Any = current_scope()
-        block = current if current in entered else entered[-1]
+        block: Any = current_scope()
+        if block not in entered:
+            block = entered[-1]
         entered.remove(block)
         block.close(exception)
 
