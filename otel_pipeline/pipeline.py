@@ -247,7 +247,8 @@ class Stage(Block):
         self._series.duration[status].observe(seconds)
         counts = self._counts
         if counts:
-            self.span.set_attributes({Attr.RECORDS + name: n for name, n in counts.items() if n})
+            told = [status for status in semconv.STAGE_RECORD_STATUSES if counts.get(status)]
+            self.span.set_attributes({Attr.RECORDS + name: counts[name] for name in told})
         if self.run is not None:
             self.run.add_stage(self.pipeline, self.name, counts)
         if status == Status.ERROR and first and exception is not None:
