@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Clock", "install", "perf_counter", "time_ns"]
+__all__ = ["Clock", "install", "perf_counter", "stopwatch", "time_ns"]
 
 _NANOSECONDS = 1_000_000_000
 
@@ -43,6 +43,11 @@ def now() -> float:
 def perf_counter() -> float:
     """Return seconds since some moment, for durations."""
     return _current.perf_counter()
+
+
+def stopwatch() -> Callable[[], float]:
+    """Return what reads the clock of this moment as `perf_counter` does, for many short times."""
+    return _current.perf_counter
 
 
 def install(clock: Clock) -> Callable[[], None]:

@@ -9,13 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
 
-__all__ = ["Scope", "current_scope", "with_scope"]
+__all__ = ["Scope", "current_scope", "with_scope", "with_scope_and_span"]
 
 _SCOPE_KEY = otel_context.create_key("otel_pipeline.scope")
+# Under which OpenTelemetry keeps the span; to set both at once halves the copies.
+_SPAN_KEY = next(iter(trace.set_span_in_context(trace.INVALID_SPAN, Context())))
 
 
 class Scope(Protocol):
@@ -36,10 +40,17 @@ class Scope(Protocol):
 
 def current_scope(context: Context | None = None) -> Scope | None:
     """Return the innermost run, stage or batch around the calling code, or None."""
-    scope: Scope | None = otel_context.get_value(_SCOPE_KEY, context)  # type: ignore[assignment]
+    if context is None:
+        context = otel_context.get_current()
+    scope: Scope | None = context.get(_SCOPE_KEY)  # type: ignore[assignment]
     return scope
 
 
 def with_scope(scope: Scope | None, context: Context | None = None) -> Context:
     """Return a copy of `context` (default: the current one) in which `scope` is current."""
     return otel_context.set_value(_SCOPE_KEY, scope, context)
+
+
+def with_scope_and_span(scope: Scope, span: Span, context: Context) -> Context:
+    """Return a copy of `context` in which `scope` and `span` are current."""
+    return Context(context, **{_SCOPE_KEY: scope, _SPAN_KEY: span})

@@ -126,11 +126,13 @@ def _amount(number: int) -> int:
 
 
 class _Series:
-    """The bound series of one stage: all statuses exist from its first use on."""
+    """What each use of one stage needs; its series of all statuses exist from its first on."""
 
-    __slots__ = ("duration", "records", "rejected")
+    __slots__ = ("attributes", "duration", "records", "span_name")
 
     def __init__(self, pipeline: str, stage: str) -> None:
+        self.span_name = semconv.stage_span_name(pipeline, stage)
+        self.attributes: dict[str, Any] = {Attr.PIPELINE_NAME: pipeline, Attr.STAGE: stage}
         self.records = {
             status: _STAGE_RECORDS.labels(pipeline, stage, status)
             for status in semconv.STAGE_RECORD_STATUSES
@@ -153,9 +155,14 @@ class Stage(Block):
     def __init__(self, pipeline: Pipeline, name: str) -> None:
         super().__init__(pipeline)
         self.name = name
-        self._counts = dict.fromkeys(semconv.STAGE_RECORD_STATUSES, 0)
+        self._counts: dict[str, int] = {}  # by status, as far as anything was counted
         self._lock = threading.Lock()
         self._cell: list[float] | None = None
+
+    @property
+    def stage(self) -> Stage:
+        """The stage itself."""
+        return self
 
     def records(self, n: int = 1) -> None:
         """Count `n` records as a success of the stage.
@@ -216,28 +223,34 @@ class Stage(Block):
     def _add(self, status: str, n: int) -> None:
         """Add to the span's own numbers only."""
         with self._lock:
-            self._counts[status] += n
+            self._counts[status] = self._counts.get(status, 0) + n
 
     # Block
 
     def _span_name(self) -> str:
-        return semconv.stage_span_name(self.pipeline.name, self.name)
+        return self._series.span_name
+
+    def _attributes(self) -> dict[str, Any]:
+        attributes = self._series.attributes.copy()
+        if self.run is not None:
+            attributes[Attr.RUN_ID] = self.run.id
+        return attributes
 
     def _opened(self) -> None:
-        self.stage = self
         self._series = self.pipeline._series(self.name)  # noqa: SLF001  same module
 
     def _finish(self, exception: BaseException | None, seconds: float, *, first: bool) -> None:
         if self._cell is not None:
-            self._counts[Status.SUCCESS] += int(self._cell[0])
+            self._add(Status.SUCCESS, int(self._cell[0]))
             self._series.records[Status.SUCCESS].fold_cell(self._cell)
         status = self.status or Status.SUCCESS
         self._series.duration[status].observe(seconds)
-        for name, number in self._counts.items():
-            if number:
-                self.span.set_attribute(Attr.RECORDS + name, number)
+        counts = self._counts
+        if counts:
+            told = [status for status in semconv.STAGE_RECORD_STATUSES if counts.get(status)]
+            self.span.set_attributes({Attr.RECORDS + name: counts[name] for name in told})
         if self.run is not None:
-            self.run.add_stage(self.pipeline, self.name, self._counts)
+            self.run.add_stage(self.pipeline, self.name, counts)
         if status == Status.ERROR and first and exception is not None:
             log_event(
                 "error",
@@ -259,7 +272,16 @@ class Run(Block):
         id: The run's id, as on its span and log lines.
     """
 
-    __slots__ = ("_batches", "_flush", "_guard", "_lock", "_stages", "id", "is_stream")
+    __slots__ = (
+        "_batches",
+        "_flush",
+        "_generation",
+        "_guard",
+        "_lock",
+        "_stages",
+        "id",
+        "is_stream",
+    )
 
     def __init__(self, pipeline: Pipeline, run_id: str | None, *, flush: bool) -> None:
         super().__init__(pipeline)
@@ -289,7 +311,10 @@ class Run(Block):
         """Add what a stage counted."""
         if pipeline.name == self.pipeline.name and not self.ended:
             with self._lock:
-                total = self._stages.setdefault(name, dict.fromkeys(counts, 0))
+                total = self._stages.get(name)
+                if total is None:
+                    statuses = semconv.STAGE_RECORD_STATUSES
+                    total = self._stages[name] = dict.fromkeys(statuses, 0)
                 for status, number in counts.items():
                     total[status] += number
 
@@ -320,7 +345,7 @@ class Run(Block):
 
     def _opened(self) -> None:
         self.run = self
-        self.stage = None
+        self._stage = None
         for status in semconv.RUN_STATUSES:
             _RUNS.labels(self.pipeline.name, status)
             _RUN_DURATION.labels(self.pipeline.name, status)
@@ -341,6 +366,7 @@ class Run(Block):
         parent: Context | None = None,
     ) -> None:
         """Start the run; see `Block.open`."""
+        self._generation = lifecycle.process_generation()
         super().open(links=links, attributes=attributes, parent=parent)
         self._guard.enter()
 
@@ -978,7 +1004,9 @@ class Pipeline:
             >>> with pipeline.stage("load") as stage:
             ...     stage.records(len(validate(["a", ""])))
         """
-        if callable(name) or isinstance(name, (staticmethod, classmethod)):
+        if not isinstance(name, str) and (
+            callable(name) or isinstance(name, (staticmethod, classmethod))
+        ):
             return self.stage()(name)
         if name is not None:
             _check_name("a stage", name)
@@ -1095,6 +1123,6 @@ def _check_name(what: str, name: object) -> None:
     if not isinstance(name, str):
         message = f"the name of {what} is a string, not {name!r}"
         raise TypeError(message)
-    if not name.strip():
+    if not name or name.isspace():
         message = f"the name of {what} is empty"
         raise ValueError(message)

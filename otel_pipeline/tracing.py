@@ -16,10 +16,18 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import INVALID_SPAN, SpanKind, Status, StatusCode
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    NonRecordingSpan,
+    NoOpTracer,
+    ProxyTracer,
+    SpanKind,
+    Status,
+    StatusCode,
+)
 
 from otel_pipeline import clock, lifecycle, semconv
-from otel_pipeline.context import current_scope, with_scope
+from otel_pipeline.context import current_scope, with_scope_and_span
 from otel_pipeline.diagnostics import warn_once
 from otel_pipeline.semconv import Attr
 from otel_pipeline.version import __version__
@@ -36,7 +44,7 @@ if TYPE_CHECKING:
     )
 
     from opentelemetry.context import Context
-    from opentelemetry.trace import Link, Span
+    from opentelemetry.trace import Link, Span, Tracer
 
     from otel_pipeline.pipeline import Pipeline, Run, Stage
 
@@ -75,6 +83,11 @@ def _is_cancellation(exception: BaseException) -> bool:
         (kind.__module__.partition(".")[0], kind.__name__) in _CANCELLATIONS
         for kind in type(exception).__mro__
     )
+
+
+def _real_tracer() -> Tracer:
+    """Return the tracer that the API's stand-in stands for: one that does nothing, without SDK."""
+    return getattr(_tracer, "_tracer", _tracer) if type(_tracer) is ProxyTracer else _tracer
 
 
 def text_of(value: object) -> str:
@@ -123,17 +136,16 @@ class Block:
     """A run, a stage or a batch in progress."""
 
     __slots__ = (
-        "_context",
-        "_generation",
+        "_inner",
         "_outer",
         "_raised",
+        "_stage",
         "_started",
         "ended",
         "parent",
         "pipeline",
         "run",
         "span",
-        "stage",
         "status",
     )
 
@@ -141,13 +153,19 @@ class Block:
         self.pipeline = pipeline
         self.parent: Block | None = None
         self.run: Run | None = None
-        self.stage: Stage | None = None
+        self._stage: Stage | None = None
         self.span: Span = INVALID_SPAN
         self.status: str | None = None
         self.ended = False
         self._raised: tuple[int, int, int] | None = None
+        self._inner: Context | None = None
 
     # What the scope tells those inside it.
+
+    @property
+    def stage(self) -> Stage | None:
+        """The innermost stage, or None outside one."""
+        return self._stage
 
     @property
     def pipeline_name(self) -> str:
@@ -218,7 +236,7 @@ class Block:
             self.parent = scope
             self.run = scope.run
             if scope.pipeline.name == self.pipeline.name:
-                self.stage = scope.stage
+                self._stage = scope.stage
 
     def open(
         self,
@@ -234,35 +252,48 @@ class Block:
             attributes: More attributes of the span.
             parent: The context to be a child of, instead of the current one.
         """
-        self._generation = lifecycle.process_generation()
         self._outer = outer = otel_context.get_current()
         self._join(outer)
         try:
             self._opened()
-            every = self._attributes()
-            for key, value in (attributes or {}).items():
-                every[key] = _redacted(key, attribute_value(value))
-            above, more_links = self._place(outer, parent)
-            self.span = _tracer.start_span(
-                self._span_name(),
-                context=above,
-                kind=SpanKind.INTERNAL,
-                attributes=every,
-                links=[*links, *more_links],
-                start_time=clock.time_ns(),
-                record_exception=False,
-                set_status_on_exception=False,
-            )
+            self.span = self._start_span(outer, links, attributes, parent)
         except Exception as error:  # noqa: BLE001  a foreign tracer or sampler may fail
             warn_once("start_span", "starting a span failed: %s", text_of(error))
         lifecycle.opened(self)
         self._started = clock.perf_counter()
-        self._context = self._inside(outer)
-        otel_context.attach(self._context)
+        self._inner = self._inside(outer)
+        otel_context.attach(self._inner)
+
+    def _start_span(
+        self,
+        outer: Context,
+        links: Iterable[Link],
+        attributes: Mapping[str, object] | None,
+        parent: Context | None,
+    ) -> Span:
+        above, more_links = self._place(outer, parent)
+        tracer = _real_tracer()
+        if type(tracer) is NoOpTracer:  # nobody would see what is prepared below
+            return tracer.start_span("", above)
+        every = self._attributes()
+        if attributes:
+            for key, value in attributes.items():
+                every[key] = _redacted(key, attribute_value(value))
+        # By position, which is faster through switches. The exception is ours to set.
+        return tracer.start_span(
+            self._span_name(),
+            above,
+            SpanKind.INTERNAL,
+            every,
+            [*links, *more_links],
+            clock.time_ns(),
+            False,  # noqa: FBT003
+            False,  # noqa: FBT003
+        )
 
     def _inside(self, outer: Context) -> Context:
         """Return the context of the code inside the block."""
-        return with_scope(self, trace.set_span_in_context(self.span, outer))
+        return with_scope_and_span(self, self.span, outer)
 
     def _place(self, outer: Context, parent: Context | None) -> tuple[Context, list[Link]]:
         """Return the context whose span is the parent, and links that come with it."""
@@ -292,10 +323,6 @@ class Block:
             exception: What the code was left with.
             seconds: Time spent inside, if that is not the wall time.
         """
-        if self._generation != lifecycle.process_generation():
-            # A forked child leaves its parent's block: it is the parent's to end.
-            self._leave()
-            return
         if self._claim():
             if seconds is None:
                 seconds = clock.perf_counter() - self._started
@@ -308,20 +335,23 @@ class Block:
             self._end(GeneratorExit(), clock.perf_counter() - self._started)
 
     def _claim(self) -> bool:
-        """Tell whether the caller is the one that ends this block."""
+        """Tell whether the caller is the one that ends this block; never is a forked child."""
         return lifecycle.closed(self)
 
     def _end(self, exception: BaseException | None, seconds: float) -> None:
         self.ended = True
-        self.status = outcome(exception)
+        self.status = semconv.Status.SUCCESS
         first = True
         try:
             if exception is not None:
+                self.status = outcome(exception)
                 fingerprint = _fingerprint(exception)
                 first = self._raised != fingerprint
                 if self.parent is not None:
                     self.parent._raised = fingerprint  # noqa: SLF001  same class
             self._finish(exception, seconds, first=first)
+            if type(self.span) is NonRecordingSpan:  # nobody would see what is prepared below
+                return
             if self.status == semconv.Status.ERROR and exception is not None:
                 self._set_error(exception, first=first)
             self.span.set_attribute(Attr.STATUS, self.status)
@@ -355,9 +385,11 @@ class Block:
         Without tokens: a block that is left in another task or after an interleaved one must
         neither fail nor bring an ended span back.
         """
-        if current_scope() is not self:
+        inner, self._inner = self._inner, None  # a cycle would keep both until the next collection
+        if otel_context.get_current() is not inner and current_scope() is not self:
             return
         outer = self._outer
+        # Seldom: the block around has ended before this one.
         while isinstance(scope := current_scope(outer), Block) and scope.ended:
             outer = scope._outer  # noqa: SLF001  same class
         otel_context.attach(outer)
@@ -373,6 +405,8 @@ def _redacted(key: str, value: Any) -> Any:
 
 class Opener(Generic[BlockT]):
     """Opens a block: a context manager (`with`, `async with`) and a decorator in one."""
+
+    __slots__ = ("_count", "_entered", "_make")
 
     def __init__(
         self,
@@ -396,9 +430,11 @@ class Opener(Generic[BlockT]):
         stack: types.TracebackType | None,
     ) -> None:
         # One opener may be entered several times at once: the current block says which this is.
-        current = current_scope()
-        block = next((b for b in self._entered if b is current), None) or self._entered[-1]
-        self._entered.remove(block)
+        entered = self._entered
+        block: Any = current_scope()
+        if block not in entered:
+            block = entered[-1]
+        entered.remove(block)
         block.close(exception)
 
     async def __aenter__(self) -> BlockT:
@@ -476,7 +512,96 @@ def _safe_count(count: Callable[[Any], int], value: object) -> int:
     return max(number, 0)
 
 
-def _drive(
+class _StepWatch:
+    """Measures the time spent inside a generator's steps.
+
+    A cycle is a wait for the consumer and the step after it. To time one takes half a microsecond,
+    as long as many short ones. So after the first few, as many are timed as make one in 20
+    microseconds so far: all of those that are slow, a sample of those that are not. The stretches
+    between are shared out as the timed cycle behind them, and what makes one longer than usual, as
+    all timed cycles so far.
+    """
+
+    __slots__ = (
+        "_allowed_at",
+        "_between",
+        "_cycle",
+        "_in_step",
+        "_inside",
+        "_now",
+        "_since",
+        "_step",
+        "_stretch",
+        "_timed",
+        "_untimed",
+        "_usual",
+    )
+
+    _FIRST = 64
+    _EVERY = 20e-6
+    _MOST_UNTIMED = 1000
+
+    def __init__(self) -> None:
+        self._now = clock.stopwatch()
+        self._inside = self._timed = 0.0  # of all timed cycles: their steps, and the whole
+        self._between = 0.0  # what the stretches between them add to the steps
+        self._step = self._cycle = self._usual = 0.0  # of the last timed one, and the one before
+        self._stretch = 0.0
+        self._untimed = 0
+        self._in_step = True
+        self._since = self._now()
+        self._allowed_at = self._since - self._FIRST * self._EVERY
+
+    def untimed(self) -> int:
+        """Return how many cycles there are before the next one that is timed."""
+        early = self._allowed_at - self._since
+        if early <= 0:
+            self._untimed = 0
+        elif early < self._cycle * self._MOST_UNTIMED:
+            self._untimed = int(early / self._cycle)
+        else:
+            self._untimed = self._MOST_UNTIMED
+        return self._untimed
+
+    def wait(self) -> None:
+        """A timed cycle begins: the consumer has its item."""
+        now = self._now()
+        self._stretch, self._since = now - self._since, now
+
+    def step(self) -> None:
+        """The consumer of a timed cycle asks for the next item."""
+        now = self._now()
+        self._usual, self._cycle = self._cycle, now - self._since
+        self._since = now
+        self._in_step = True
+
+    def ready(self) -> None:
+        """The step of a timed cycle is over, or the first of all."""
+        now = self._now()
+        self._step, self._since = now - self._since, now
+        self._in_step = False
+        self._allowed_at += self._EVERY
+        self._cycle += self._step
+        self._timed += self._cycle
+        self._inside += self._step
+        if self._untimed:
+            self._between += self._shared_out(self._stretch)
+
+    def _shared_out(self, stretch: float) -> float:
+        usual = min(stretch, self._untimed * min(self._usual, self._cycle))
+        here = self._step / self._cycle if self._cycle > 0 else 1.0
+        overall = self._inside / self._timed if self._timed > 0 else 1.0
+        return usual * here + (stretch - usual) * overall
+
+    def end(self) -> float:
+        """Return the time inside, now that the last step is over."""
+        last = self._now() - self._since
+        if not self._in_step:
+            last = self._shared_out(last)
+        return self._inside + self._between + last
+
+
+def _drive(  # noqa: C901  only a generator itself can yield: its parts are no functions
     make: Callable[[Callable[..., Any] | None], Block],
     function: Callable[..., Generator[Any, Any, Any]],
     count: Callable[[Any], int] | None,
@@ -486,83 +611,104 @@ def _drive(
     The steps run in a context of their own, taken from the consumer at the first step. The block's
     time is the time spent inside the steps.
     """
-    now = clock.perf_counter
 
-    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:  # noqa: C901  as above
         run = contextvars.copy_context().run
         block = run(make, function)
         cell = block.yielded_cell()
-        seconds = 0.0
-        since = now()
-        inside = True
+        turn: list[Any] = cell if count is None else [0]  # the loop itself counts the records
+        watch = _StepWatch()
         try:
             generator = run(function, *args, **kwargs)
-            item = run(next, generator)
+            step = generator.__next__
+            item = run(step)
+            watch.ready()
             while True:
-                seconds += now() - since
-                inside = False
-                cell[0] += 1 if count is None else _safe_count(count, item)
+                for turn[0] in range(turn[0] + 1, turn[0] + 1 + watch.untimed()):  # noqa: B020
+                    if count is not None:
+                        cell[0] += _safe_count(count, item)
+                    try:
+                        sent = yield item
+                    except BaseException as error:  # noqa: BLE001  what the consumer throws is the generator's
+                        item = run(_throw, generator, error)
+                    else:
+                        item = run(step) if sent is None else run(generator.send, sent)
+                # The same once more, timed; to ask in each turn would be dear.
+                watch.wait()
+                turn[0] += 1
+                if count is not None:
+                    cell[0] += _safe_count(count, item)
                 try:
                     sent = yield item
-                except GeneratorExit:
-                    since, inside = now(), True
-                    run(generator.close)
-                    raise
-                except BaseException as error:  # noqa: BLE001  what the consumer throws is the generator's
-                    since, inside = now(), True
-                    item = run(generator.throw, error)
+                except BaseException as error:  # noqa: BLE001  as above
+                    watch.step()
+                    item = run(_throw, generator, error)
                 else:
-                    since, inside = now(), True
-                    item = run(generator.send, sent)
+                    watch.step()
+                    item = run(step) if sent is None else run(generator.send, sent)
+                watch.ready()
         except StopIteration as stop:
-            run(block.close, None, seconds + (now() - since if inside else 0))
+            run(block.close, None, watch.end())
             return stop.value
         except BaseException as error:
-            run(block.close, error, seconds + (now() - since if inside else 0))
+            run(block.close, error, watch.end())
             _mark_consumer(error)
             raise
 
     return call
 
 
-def _drive_async(
+def _throw(generator: Generator[Any, Any, Any], error: BaseException) -> Any:
+    """Raise in a generator what its consumer threw, or close it."""
+    if isinstance(error, GeneratorExit):
+        generator.close()
+        raise error
+    return generator.throw(error)
+
+
+def _drive_async(  # noqa: C901  as `_drive`
     make: Callable[[Callable[..., Any] | None], Block],
     function: Callable[..., AsyncGenerator[Any, Any]],
     count: Callable[[Any], int] | None,
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
     """Do for an async generator what `_drive` does; time spent waiting inside a step counts."""
-    now = clock.perf_counter
 
-    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        context = contextvars.copy_context()
-        block = context.run(make, function)
+    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:  # noqa: C901
+        run = contextvars.copy_context().run
+        block = run(make, function)
         cell = block.yielded_cell()
-        seconds = 0.0
-        since = now()
-        inside = True
+        watch = _StepWatch()
         try:
-            generator = context.run(function, *args, **kwargs)
-            item = await _await_in(context, generator.__anext__())
+            generator = run(function, *args, **kwargs)
+            item = await _await_in(run, generator.__anext__())
+            watch.ready()
             while True:
-                seconds += now() - since
-                inside = False
-                cell[0] += 1 if count is None else _safe_count(count, item)
-                try:
-                    sent = yield item
-                except GeneratorExit:
-                    since, inside = now(), True
-                    await _await_in(context, generator.aclose())
-                    raise
-                except BaseException as error:  # noqa: BLE001  what the consumer throws is the generator's
-                    since, inside = now(), True
-                    item = await _await_in(context, generator.athrow(error))
-                else:
-                    since, inside = now(), True
-                    item = await _await_in(context, generator.asend(sent))
+                for untimed in range(watch.untimed(), -1, -1):
+                    if not untimed:
+                        watch.wait()
+                    cell[0] += 1 if count is None else _safe_count(count, item)
+                    try:
+                        sent = yield item
+                    except GeneratorExit:
+                        if not untimed:
+                            watch.step()
+                        await _await_in(run, generator.aclose())
+                        raise
+                    except BaseException as error:  # noqa: BLE001  what the consumer throws is the generator's
+                        if not untimed:
+                            watch.step()
+                        awaited = generator.athrow(error)
+                    else:
+                        if not untimed:
+                            watch.step()
+                        awaited = generator.asend(sent)
+                    item = await _await_in(run, awaited)
+                    if not untimed:
+                        watch.ready()
         except StopAsyncIteration:
-            context.run(block.close, None, seconds + (now() - since if inside else 0))
+            run(block.close, None, watch.end())
         except BaseException as error:
-            context.run(block.close, error, seconds + (now() - since if inside else 0))
+            run(block.close, error, watch.end())
             _mark_consumer(error)
             raise
 
@@ -571,22 +717,23 @@ def _drive_async(
 
 @types.coroutine
 def _await_in(
-    context: contextvars.Context, awaitable: Awaitable[Any] | Coroutine[Any, Any, Any]
+    run: Callable[..., Any], awaitable: Awaitable[Any] | Coroutine[Any, Any, Any]
 ) -> Generator[Any, Any, Any]:
-    """Await inside `context`: each resumption of the awaitable runs there."""
+    """Await inside a context, given its `run`: each resumption of the awaitable runs there."""
     steps = awaitable.__await__()
-    resume: Callable[[], Any] = functools.partial(next, steps)
+    resume: Callable[..., Any] = steps.__next__
+    given: tuple[Any, ...] = ()
     while True:
         try:
-            waiting_for = context.run(resume)
+            waiting_for = run(resume, *given)
         except StopIteration as stop:
             return stop.value
         try:
             sent = yield waiting_for
         except BaseException as error:  # noqa: BLE001  cancellation goes to whatever is awaited
-            resume = functools.partial(steps.throw, error)
+            resume, given = steps.throw, (error,)
         else:
-            resume = functools.partial(steps.send, sent)
+            resume, given = steps.send, (sent,)
 
 
 def _mark_consumer(exception: BaseException) -> None:

@@ -69,13 +69,11 @@ FIELD_ORDER: Final = (
     LogField.TRACE_FLAGS,
 )
 
-_ABSENT: Final = dict.fromkeys(FIELD_ORDER)
 _PLACES: Final = frozenset({LogField.PIPELINE, LogField.STAGE, LogField.RUN_ID})
 _RESERVED: Final = frozenset(FIELD_ORDER) - _PLACES - {LogField.EVENT, LogField.LOGGER}
 _EXCEPTION: Final = "exception"
 _EXCEPTION_TYPE: Final = "exception.type"
 _EXCEPTION_MESSAGE: Final = "exception.message"
-_NANOSECONDS: Final = 1_000_000_000
 
 
 class _Redactor(Protocol):
@@ -163,8 +161,9 @@ def iso_timestamp(nanoseconds: int) -> str:
         >>> iso_timestamp(1_500)
         '1970-01-01T00:00:00.000001Z'
     """
-    seconds, rest = divmod(nanoseconds, _NANOSECONDS)
-    return f"{_iso_second(seconds)}.{rest // 1000:06d}Z"
+    microseconds = nanoseconds // 1000
+    seconds = microseconds // 1_000_000
+    return f"{_iso_second(seconds)}.{microseconds - seconds * 1_000_000:06d}Z"
 
 
 @lru_cache(maxsize=16)
@@ -217,9 +216,11 @@ def add_pipeline_context(_logger: WrappedLogger, _method: str, event_dict: Event
     scope = current_scope()
     if scope is not None:
         _stamp(event_dict, LogField.PIPELINE, scope.pipeline_name)
-        if (stage := scope.stage_name) is not None:
+        stage = scope.stage_name
+        if stage is not None:
             _stamp(event_dict, LogField.STAGE, stage)
-        if (run_id := scope.run_id) is not None:
+        run_id = scope.run_id
+        if run_id is not None:
             _stamp(event_dict, LogField.RUN_ID, run_id)
     return event_dict
 
@@ -368,10 +369,6 @@ def order_fields(_logger: WrappedLogger, _method: str, event_dict: EventDict) ->
         >>> order_fields(None, "info", {"rows": 3, "event": "done", "level": "info"})
         {'level': 'info', 'event': 'done', 'rows': 3}
     """
-    ordered: dict[str, Any] = _ABSENT.copy()
+    ordered = {name: event_dict[name] for name in FIELD_ORDER if name in event_dict}
     ordered.update(event_dict)  # a name that is there already keeps its place
-    if len(ordered) > len(event_dict):
-        for name in FIELD_ORDER:
-            if name not in event_dict:
-                del ordered[name]
     return ordered

@@ -13,6 +13,8 @@ from structlog.dev import ConsoleRenderer, plain_traceback
 from otel_pipeline.logs.values import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 __all__ = ["render_console", "render_json", "wants_colors"]
@@ -21,6 +23,22 @@ __all__ = ["render_console", "render_json", "wants_colors"]
 _ENCODER: Final = json.JSONEncoder(
     ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":"), default=plain
 )
+
+
+def _chunks_encoder() -> Callable[[Any, int], Iterable[str]]:
+    """Return what `_ENCODER` does its work with; to make it anew for each line costs as much."""
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:  # another Python than CPython
+        return lambda value, _: _ENCODER.iterencode(value, _one_shot=True)
+    quote = json.encoder.encode_basestring_ascii
+    sort_keys = skip_keys = allow_nan = False
+    encoder: Callable[[Any, int], Iterable[str]] = make(
+        None, plain, quote, None, ":", ",", sort_keys, skip_keys, allow_nan
+    )
+    return encoder
+
+
+_chunks: Final = _chunks_encoder()
 
 _CONTROL: Final = {
     code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
@@ -43,7 +61,7 @@ def render_json(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> 
         >>> render_json(None, "info", {"event": "done", "rows": 3})
         '{"event":"done","rows":3}'
     """
-    return _ENCODER.encode(event_dict)
+    return "".join(_chunks(event_dict, 0))
 
 
 def render_console(*, colors: bool) -> Processor:

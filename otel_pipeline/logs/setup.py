@@ -9,6 +9,7 @@ import structlog
 
 from otel_pipeline.logs.chain import make_chain
 from otel_pipeline.logs.handler import PipelineHandler
+from otel_pipeline.logs.json_line import JsonLine
 from otel_pipeline.logs.logger import bound_logger_at
 from otel_pipeline.logs.output import LineLogger, current_stream
 from otel_pipeline.logs.rendering import is_terminal, render_console, render_json, wants_colors
@@ -61,14 +62,18 @@ def set_up(
         {"timestamp":"...","level":"info","event":"done","service":"orders-etl","rows":3}
         >>> undo()
     """
+    renderer = _renderer(format, stream)
     chain = make_chain(
         service=service,
         environment=environment,
         redactor=redactor,
-        renderer=_renderer(format, stream),
+        renderer=renderer,
         export=export,
     )
-    undo_structlog = _configure_structlog(chain.all(), level, stream)
+    processors = chain.all()
+    if renderer is render_json and not export:
+        processors = [JsonLine(chain, service=service, environment=environment, redactor=redactor)]
+    undo_structlog = _configure_structlog(processors, level, stream)
     undo_stdlib = _configure_stdlib(PipelineHandler(chain, LineLogger(stream), level))
     undone = False
 

@@ -1,0 +1,87 @@
+"""The one processor that makes JSON lines, against the chain that it stands for."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from opentelemetry import trace
+
+from otel_pipeline import Pipeline, clock
+from otel_pipeline.logs.chain import make_chain
+from otel_pipeline.logs.json_line import JsonLine
+from otel_pipeline.logs.output import LineLogger
+from otel_pipeline.logs.rendering import render_json
+from otel_pipeline.redaction import OFF, Redactor
+
+NAMES = st.one_of(
+    st.sampled_from(
+        "rows password level timestamp service pipeline stage run_id logger trace_id".split()
+    ),
+    st.text(max_size=8),
+)
+VALUES = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(),
+        st.binary(max_size=4),
+        st.sampled_from(["Bearer abcdefghijklmnopqrstuvwx", "4111 1111 1111 1111", "\ud800", "é"]),
+        st.dates(),
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=4,
+)
+
+
+@given(
+    lines=st.lists(
+        st.tuples(
+            st.sampled_from(["info", "warn", "exception", "level 25"]),
+            st.sampled_from([None, "etl.load", "lögger", "token=abcdefghijklmnopqrst"]),
+            VALUES,
+            st.dictionaries(NAMES, VALUES, max_size=4),
+            st.sampled_from(["", "run", "stage", "span"]),
+        ),
+        max_size=4,
+    ),
+    redact=st.booleans(),
+)
+@example(lines=[("info", None, "", {}, "")], redact=True)
+@example(lines=[("error", "a", "e", {"exc_info": ValueError("x")}, "stage")], redact=True)
+def test_the_line_is_that_of_the_chain(lines: list[Any], *, redact: bool) -> None:
+    """Whatever is logged wherever, in one go or processor by processor, gives the same line."""
+    redactor = Redactor() if redact else OFF
+    parts: Any = {"service": "orders", "environment": "test", "redactor": redactor}
+    chain = make_chain(**parts, renderer=render_json, export=False)
+    line = JsonLine(chain, **parts)
+    pipeline = Pipeline("json-line")
+    context = trace.SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=trace.TraceFlags(1))
+    places: Any = {
+        "run": lambda: pipeline.run("r-1", flush=False),
+        "stage": lambda: pipeline.stage("clean"),
+        "span": lambda: trace.use_span(trace.NonRecordingSpan(context)),
+    }
+
+    def both(logger: LineLogger, method: str, fields: dict[str, Any]) -> None:
+        expected: Any = dict(fields)
+        for processor in chain.all():
+            expected = processor(logger, method, expected)
+        assert line(logger, method, dict(fields)) == expected
+
+    undo = clock.install(clock.Clock(time_ns=lambda: 1_764_000_000_123_456_789))
+    try:
+        for method, name, event, more, where in lines:
+            logger = LineLogger(io.StringIO(), name)
+            fields = {"event": event, **more}
+            if where:
+                with places[where]():
+                    both(logger, method, fields)
+            else:
+                both(logger, method, fields)
+    finally:
+        undo()
