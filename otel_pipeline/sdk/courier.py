@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Final
 
 from otel_pipeline import diagnostics
 from otel_pipeline.sdk.spool import Change, SpoolError
-from otel_pipeline.sdk.transport import suppressed
+from otel_pipeline.sdk.transport import Outcome, suppressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from otel_pipeline.sdk.ledger import Ledger
     from otel_pipeline.sdk.spool import Shelf
-    from otel_pipeline.sdk.transport import Outcome, Transport
+    from otel_pipeline.sdk.transport import Transport
 
 __all__ = ["Courier", "Parcel"]
 
@@ -201,7 +201,7 @@ class Courier:
         if self._thread is not None:
             self._released.wait(timeout)
 
-    # --- Called by the worker -----------------------------------------------------------------------
+    # --- Called by the worker ---------------------------------------------------------------------
 
     def _is_stuck(self) -> bool:
         """Whether a fresh batch would wait for nothing."""
@@ -231,7 +231,7 @@ class Courier:
         self._inbox.put(None)
         return True
 
-    # --- Called by the courier's thread -------------------------------------------------------------
+    # --- Called by the courier's thread -----------------------------------------------------------
 
     def _run(self) -> None:
         with suppressed():
@@ -314,6 +314,8 @@ class Courier:
         self._busy_since = time.monotonic()
         try:
             outcome = self._transport.send(payload, timeout=timeout)
+            if self._ended and outcome.kind == "rejected":  # half an answer: we broke it off
+                outcome = Outcome("away", reason="no answer in time")
             self._note(outcome)
         finally:
             self._busy_since = None

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from otel_pipeline import diagnostics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from otel_pipeline.config import Config
 
@@ -248,7 +248,7 @@ class Spool:
             ).fetchall()
             reason = "SELECT reason FROM batches WHERE id = ?"
             return [
-                Entry(*values, reason=db.execute(reason, (newest,)).fetchone()[0])
+                Entry(*(*values, db.execute(reason, (newest,)).fetchone()[0]))
                 for *values, newest in rows
             ]
 
@@ -276,7 +276,7 @@ class Spool:
                 self.evict(db, number, owner, state)
             return len(victims)
 
-    # --- For shelves --------------------------------------------------------------------------------
+    # --- For shelves ------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -316,7 +316,7 @@ class Spool:
         else:
             db.execute("DELETE FROM batches WHERE id = ?", (number,))
 
-    # --- The file -----------------------------------------------------------------------------------
+    # --- The file ---------------------------------------------------------------------------------
 
     def _connect(self) -> sqlite3.Connection:
         if not _usable:
@@ -402,13 +402,13 @@ class Shelf:
             Its number, and what had to give way to it: perhaps itself.
         """
         with self._transaction() as (db, owner):
-            number = self._insert(db, payload, items, owner, "waiting", "")
+            number = self._insert(db, payload, items, owner)
             return number, self._make_room(db, owner)
 
     def put_aside(self, payload: bytes, items: int, reason: str) -> None:
         """Write a batch that the receiver refused for good, to be looked at or sent by hand."""
         with self._transaction() as (db, _):
-            self._insert(db, payload, items, None, "set_aside", reason)
+            self._insert(db, payload, items, None, reason or "refused")
             self._make_room_aside(db)
 
     def set_aside(self, number: int, reason: str) -> bool:
@@ -431,7 +431,7 @@ class Shelf:
             )
 
     def adopt(self) -> Change:
-        """Take over the batches of processes that have ended, and give up those that are too old."""
+        """Take over the batches of processes that have ended; give up those that are too old."""
         with self._transaction() as (db, owner):
             recovered = 0
             for other in self._dead_owners(db, owner):
@@ -489,9 +489,9 @@ class Shelf:
         payload: bytes,
         items: int,
         owner: int | None,
-        state: str,
-        reason: str,
+        reason: str = "",
     ) -> int:
+        state = "set_aside" if reason else "waiting"
         cursor = db.execute(
             "INSERT INTO batches (service, endpoint, signal, created, items, size, owner, state,"
             " reason, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -16,9 +15,9 @@ import pytest
 from otel_pipeline import diagnostics
 from otel_pipeline.sdk.batch import BatchProcessor
 from otel_pipeline.sdk.ledger import Ledger
-from otel_pipeline.sdk.spool import Spool, SpoolError
+from otel_pipeline.sdk.spool import Spool
 from otel_pipeline.sdk.transport import Outcome
-from tests.integration.test_batch import Script, at_most, counts, decode, encode, wait_until
+from tests.integration.test_batch import Script, at_most, counts, encode, wait_until
 from tests.otlp_receiver import otlp_receiver
 
 if TYPE_CHECKING:
@@ -388,3 +387,89 @@ def test_an_outage_and_a_kill_lose_nothing_that_is_a_second_old(folder: Path) ->
     assert expected <= set(names)
     everything = b"".join(path.read_bytes() for path in folder.iterdir())
     assert b"t0psecret" not in everything
+
+
+SHORT = """
+import os, sys, time
+from otel_pipeline import Pipeline, configure, get_logger
+telemetry = configure("exit", prometheus_port=0)
+with Pipeline("exit").run(flush=False):
+    get_logger("exit").info("done")
+start = time.monotonic()
+telemetry.shutdown()
+seconds = time.monotonic() - start
+report = telemetry.report()
+print(seconds, *(report[s]["dropped"] for s in ("traces", "logs")),
+      *(report[s]["pending_disk"] + report[s]["delivered"] for s in ("traces", "logs")))
+"""
+
+
+@pytest.mark.parametrize(
+    "misbehave",
+    [
+        pytest.param(lambda r: r.stop(), id="refuses"),
+        pytest.param(lambda r: r.hang(), id="never answers"),
+        pytest.param(lambda r: r.answer(status=503), id="answers 503"),
+        pytest.param(lambda r: r.trickle(), id="a byte a second"),
+    ],
+)
+def test_the_end_comes_in_time_and_leaves_all_on_disk(
+    misbehave: Callable[[HttpReceiver], None], folder: Path
+) -> None:
+    """A collector that misbehaves costs the shutdown timeout and half a second, no more."""
+    with otlp_receiver() as receiver:
+        misbehave(receiver)
+        environ = environment(receiver, folder, OTEL_PIPELINE_SHUTDOWN_TIMEOUT="1")
+        done = subprocess.run(
+            [sys.executable, "-c", SHORT],
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        seconds, *numbers = done.stdout.split()
+        assert numbers == ["0", "0", "1", "1"]
+        assert float(seconds) < 1.5
+        assert "1 spans could not be delivered" in done.stderr
+        assert "1 log records could not be delivered" in done.stderr
+        assert "dropped" not in done.stderr
+        receiver.accept()
+        if receiver._server is None:
+            receiver.start()
+        before = len(receiver.spans)
+        subprocess.run(
+            [sys.executable, "-c", SHORT], env=environ, capture_output=True, check=True, timeout=60
+        )
+        assert (len(receiver.spans) - before, len(receiver.logs)) == (2, 2)
+
+
+def test_two_processes_on_one_folder_send_each_batch_once(folder: Path) -> None:
+    """Processes of one service share the spool, through an outage, a kill and a takeover."""
+    with otlp_receiver() as receiver:
+        environ = environment(receiver, folder)
+        receiver.stop()
+        command = [sys.executable, "-c", PROGRAM]
+        options: dict[str, Any] = {"env": environ, "stdout": subprocess.PIPE, "text": True}
+        victim = subprocess.Popen([*command, "0", "1", "wait"], **options)
+        others = [
+            subprocess.Popen([*command, str(n * 1_000_000), "4", "end"], **options) for n in (1, 2)
+        ]
+        assert victim.stdout is not None
+        lines: list[str] = []
+        while True:
+            lines.append(victim.stdout.readline())
+            if float(lines[-1].split()[1]) - float(lines[0].split()[1]) > 0.9:
+                break
+        time.sleep(1.2)
+        victim.kill()
+        lines += victim.communicate()[0].splitlines()
+        receiver.start()
+        for other in others:
+            lines += other.communicate(timeout=60)[0].splitlines()
+            assert other.returncode == 0
+        last = subprocess.run([*command, "3000000", "1", "end"], **options, check=True, timeout=60)
+        lines += last.stdout.splitlines()
+        names = [span.name for span in receiver.spans]
+    assert len(names) == len(set(names))
+    assert {f"s{line.split()[0]}" for line in lines} == set(names)
