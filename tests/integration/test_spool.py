@@ -15,7 +15,7 @@ import pytest
 from otel_pipeline import diagnostics
 from otel_pipeline.sdk.batch import BatchProcessor
 from otel_pipeline.sdk.ledger import Ledger
-from otel_pipeline.sdk.spool import Spool
+from otel_pipeline.sdk.spool import Spool, SpoolError
 from otel_pipeline.sdk.transport import Outcome
 from tests.integration.test_batch import Script, at_most, counts, encode, wait_until
 from tests.otlp_receiver import otlp_receiver
@@ -473,3 +473,68 @@ def test_two_processes_on_one_folder_send_each_batch_once(folder: Path) -> None:
         names = [span.name for span in receiver.spans]
     assert len(names) == len(set(names))
     assert {f"s{line.split()[0]}" for line in lines} == set(names)
+
+
+class TestMishaps:
+    """What should not happen does no harm."""
+
+    def test_what_was_sent_but_not_deleted_is_not_sent_again(
+        self, make: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A disk that fails just then delays the deletion, and doubles nothing."""
+        script = Script(GONE, DELIVERED)
+        sender = make(script)
+        shelf = sender._courier._shelf
+        delete = shelf.delete
+        failures = [SpoolError("disk I/O error"), SpoolError("disk I/O error")]
+
+        def fail_twice(number: int) -> Any:
+            if failures:
+                raise failures.pop()
+            return delete(number)
+
+        monkeypatch.setattr(shelf, "delete", fail_twice)
+        sender.add("a")
+        wait_until(lambda: counts(sender) == {"produced": 1, "delivered": 1})
+        sender.add("b")
+        wait_until(lambda: counts(sender) == {"produced": 2, "delivered": 2})
+        sender.shutdown(5)
+        assert script.sent == [["a"], ["a"], ["b"]]
+
+    def test_a_transport_that_raises_costs_nothing(
+        self, make: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The batch is on disk, and is sent later."""
+        sender = make(Script(ValueError("odd"), DELIVERED))
+        sender.add("a")
+        wait_until(lambda: counts(sender) == {"produced": 1, "delivered": 1})
+        assert "ValueError('odd')" in capsys.readouterr().err
+
+    def test_without_a_thread_batches_go_to_disk(
+        self, make: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While the interpreter ends no thread starts: what is left is kept all the same."""
+
+        def refuse(self: Any) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr("threading.Thread.start", refuse)
+        sender = make(Script())
+        sender.add("a")
+        sender.shutdown(5)
+        assert counts(sender) == {"produced": 1, "pending_disk": 1}
+
+    def test_a_batch_that_waits_behind_a_slow_one_is_sent_once(self, make: Any) -> None:
+        """What goes to disk before its turn comes is sent from there alone."""
+        script = Script(DELIVERED)
+        first = make(script)
+        script.gate.clear()
+        first.add("a")
+        script.seen.get(timeout=5)
+        courier = first._courier
+        courier._busy_since = None  # as if it had only just begun
+        first.add("b")
+        wait_until(lambda: counts(first) == {"produced": 2, "pending_disk": 2})
+        script.gate.set()
+        wait_until(lambda: counts(first) == {"produced": 2, "delivered": 2})
+        assert sent(script) == ["a", "b"]
