@@ -247,6 +247,8 @@ class Courier:
                     diagnostics.warn_once(
                         f"spool:failure:{self._signal}", "sending from the spool failed: %r", error
                     )
+            with contextlib.suppress(SpoolError):
+                self._delete_done()
             with contextlib.suppress(SpoolError), self._lock:
                 self._apply(self._shelf.release())
         self._shelf.spool.close()
@@ -267,9 +269,16 @@ class Courier:
             return
         if parcel is not None:
             self._send(parcel)
+        self._delete_done()
         if self.on_disk and (self._hurried or time.monotonic() >= self._next_attempt):
             self._replay()
         self._hurried = False
+
+    def _delete_done(self) -> None:
+        """Delete what the receiver has, where the disk failed to do so at once."""
+        for row in tuple(self._done):
+            self._shelf.delete(row)
+            self._done.discard(row)
 
     def _due(self) -> float:
         """Return when there is something to do, if nobody brings anything."""
@@ -298,10 +307,6 @@ class Courier:
             self._apply(change)
             generation = self._generation
         if batch is None:
-            return
-        if batch.id in self._done:
-            self._shelf.delete(batch.id)
-            self._done.discard(batch.id)
             return
         outcome = self._exchange(batch.payload)
         with self._lock:

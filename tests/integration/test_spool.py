@@ -479,7 +479,7 @@ class TestMishaps:
     """What should not happen does no harm."""
 
     def test_what_was_sent_but_not_deleted_is_not_sent_again(
-        self, make: Any, monkeypatch: pytest.MonkeyPatch
+        self, make: Any, spool: Spool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A disk that fails just then delays the deletion, and doubles nothing."""
         script = Script(GONE, DELIVERED)
@@ -500,6 +500,7 @@ class TestMishaps:
         wait_until(lambda: counts(sender) == {"produced": 2, "delivered": 2})
         sender.shutdown(5)
         assert script.sent == [["a"], ["a"], ["b"]]
+        assert spool.entries() == []
 
     def test_a_transport_that_raises_costs_nothing(
         self, make: Any, capsys: pytest.CaptureFixture[str]
