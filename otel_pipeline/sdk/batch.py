@@ -26,12 +26,14 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from otel_pipeline import diagnostics
+from otel_pipeline.sdk.courier import Courier, Parcel
 from otel_pipeline.sdk.transport import suppressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from otel_pipeline.sdk.ledger import Ledger
+    from otel_pipeline.sdk.spool import Shelf
     from otel_pipeline.sdk.transport import Outcome, Transport
 
 __all__ = ["BatchProcessor"]
@@ -45,6 +47,8 @@ _LONGEST_PAUSE: Final = 30.0
 _LONGEST_RETRY_AFTER: Final = 300.0
 #: Seconds for an attempt that somebody waits for although nothing answered the last time.
 _QUICK: Final = 0.5
+#: Seconds behind the end that writing to disk may take.
+_WRITING: Final = 0.25
 
 _NOUNS: Final = {"traces": "spans", "metrics": "data points", "logs": "log records"}
 
@@ -89,6 +93,7 @@ class BatchProcessor(Generic[T]):
         first_pause: Seconds before the second attempt; later pauses grow up to 30 s.
         count: How many items of the ledger one item is; default 1. A metric push, say, is as
             many as it has data points.
+        shelf: Where batches wait on disk when they cannot be sent; None keeps them in memory.
     """
 
     def __init__(
@@ -105,6 +110,7 @@ class BatchProcessor(Generic[T]):
         delay: float = 5.0,
         first_pause: float = 1.0,
         count: Callable[[T], int] | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         self._signal = signal
         self._encode = encode
@@ -117,6 +123,17 @@ class BatchProcessor(Generic[T]):
         self._delay = delay
         self._first_pause = first_pause
         self._count = count
+        self._courier = None
+        if shelf is not None:
+            self._courier = Courier(
+                signal,
+                transport=transport,
+                shelf=shelf,
+                ledger=ledger,
+                timeout=timeout,
+                first_pause=first_pause,
+                say=self._say_outcome,
+            )
         self._closed = False
         self._end_by = math.inf  # set by close(): when the last try must be over
         self._ended = False
@@ -140,11 +157,18 @@ class BatchProcessor(Generic[T]):
         self._next_attempt = 0.0
         self._told_to_wait = False
         self._last_reason = ""
+        if self._courier is not None:
+            self._courier.reset()
 
     @property
     def away(self) -> bool:
         """Whether nothing answered the last attempt."""
-        return self._away
+        return self._away if self._courier is None else self._courier.away
+
+    def recover(self) -> None:
+        """Begin to send what earlier processes left on disk; returns at once."""
+        if self._courier is not None:
+            self._courier.start()
 
     def add(self, item: T) -> None:
         """Queue one item; never waits and never raises.
@@ -180,9 +204,14 @@ class BatchProcessor(Generic[T]):
             timeout: Seconds to wait at most.
 
         Returns:
-            True if nothing added before the call is pending, and nothing was rejected or dropped
-            meanwhile.
+            True if nothing added before the call is pending, in memory or on disk, and nothing was
+            rejected or dropped meanwhile.
         """
+        deadline = time.monotonic() + timeout
+        sent = self._flush_memory(timeout)
+        return (self._courier is None or self._courier.drain(deadline)) and sent
+
+    def _flush_memory(self, timeout: float) -> bool:
         account = self._ledger.snapshot()
         if account["pending_memory"] == 0:
             return True
@@ -225,7 +254,8 @@ class BatchProcessor(Generic[T]):
         worker = self._thread
         if worker is not None and worker.is_alive():
             try:
-                self._done.get(timeout=max(0.0, self._end_by - time.monotonic()))
+                end_by = self._end_by + (0 if self._courier is None else _WRITING)
+                self._done.get(timeout=max(0.0, end_by - time.monotonic()))
             except Empty:
                 self._last_reason = "no answer in time"
         elif not self._ended:  # there was nothing to do, or no thread could be started
@@ -233,6 +263,8 @@ class BatchProcessor(Generic[T]):
                 self._guard(self._last_try)
         self._finish()
         self._transport.close()
+        if self._courier is not None:
+            self._courier.join(_WRITING / 2)
 
     # --- What happens in the threads that add -----------------------------------------------------
 
@@ -339,7 +371,14 @@ class BatchProcessor(Generic[T]):
         if batch is None or batch.payload is None:
             return
         self._hurried = False
-        outcome = self._transport.send(batch.payload, timeout=timeout)
+        if self._courier is None:
+            outcome = self._transport.send(batch.payload, timeout=timeout)
+        else:
+            answer = self._courier.deliver(self._parcel(batch, batch.payload), timeout)
+            if answer is None:  # it is on disk, and accounted for
+                self._away = False
+                return
+            outcome = answer
         self._away = outcome.kind == "away"
         self._last_reason = outcome.reason
         self._plan_next(outcome)
@@ -350,7 +389,17 @@ class BatchProcessor(Generic[T]):
             self._settle(batch, rejected=batch.count)
         elif outcome.kind == "away" and not self._explicit:
             self._settle(batch, dropped=batch.count)
-        self._say_outcome(outcome)
+        if self._courier is None:
+            self._say_outcome(outcome)
+
+    def _parcel(self, batch: _Batch[T], payload: bytes) -> Parcel:
+        return Parcel(
+            payload,
+            batch.count,
+            let_go=lambda: self._settle(batch),
+            take_back=lambda: self._hand.append(batch),
+            crowded=lambda: len(self._queue) > self._max_queue // 2,
+        )
 
     def _encoded_batch(self) -> _Batch[T] | None:
         """Return the batch in hand with its payload, without items that cannot be encoded."""
@@ -451,15 +500,19 @@ class BatchProcessor(Generic[T]):
         patience = _QUICK if self._away and not self._explicit else self._timeout
         while not self._ended and (self._hand or self._take()):
             left = self._end_by - time.monotonic()
-            if left <= 0:
+            if left <= 0 and self._courier is None:
                 break
-            self._attempt(min(left, patience))
+            self._attempt(max(0.0, min(left, patience)))
             if self._hand or self._away:
                 break
+        if self._courier is not None:
+            self._courier.finish(self._end_by)
         self._finish()
 
     def _finish(self) -> None:
         """Drop what is left, say so, and let go of everyone who waits; may be called again."""
+        if self._courier is not None and not self._ended:
+            self._say_kept(self._courier)
         self._ended = True
         self._say_overflow()
         dropped = self._drop_rest()
@@ -473,6 +526,19 @@ class BatchProcessor(Generic[T]):
             )
         self._dismiss()
         self._done.put(None)
+
+    def _say_kept(self, courier: Courier) -> None:
+        kept = courier.on_disk
+        if kept:
+            diagnostics.say(
+                "%d %s could not be delivered to %s before the end: they wait in %s for the next "
+                "run, or for `otel-pipeline spool replay`: %s",
+                kept,
+                self._noun,
+                self._transport.endpoint,
+                courier.folder,
+                courier.reason or "no time was left",
+            )
 
     def _drop_rest(self) -> int:
         dropped = 0
@@ -543,6 +609,15 @@ class BatchProcessor(Generic[T]):
         elif outcome.kind == "retry":
             self._say_once(
                 "retry", "%s cannot take %s now, tried again: %s", endpoint, self._noun, reason
+            )
+        elif self._courier is not None:
+            self._say_once(
+                "away",
+                "%s does not answer: %s wait in %s and are sent later: %s",
+                endpoint,
+                self._noun,
+                self._courier.folder,
+                reason,
             )
         else:
             self._say_once(

@@ -30,6 +30,7 @@ from otel_pipeline.sdk.resource import make_resource
 from otel_pipeline.sdk.sampling import make_sampler
 from otel_pipeline.sdk.sdk_reader import SnapshotReader
 from otel_pipeline.sdk.spans import RecordProcessor, SpanCollector, log_encoder, span_encoder
+from otel_pipeline.sdk.spool import Spool, folder_of
 from otel_pipeline.sdk.transport import transport_for
 from otel_pipeline.semconv import Signal
 from otel_pipeline.version import __version__
@@ -42,11 +43,17 @@ if TYPE_CHECKING:
     from otel_pipeline.config import Config, SignalConfig
     from otel_pipeline.metrics.snapshots import Family
     from otel_pipeline.sdk.prometheus import Renderer
+    from otel_pipeline.sdk.spool import Shelf
 
 __all__ = ["Runtime", "build", "idle"]
 
 #: Seconds that an item for the console waits for others.
 _CONSOLE_DELAY = 0.1
+#: The same where there is a spool: what has waited for longer survives the death of the process.
+_SPOOL_DELAY = 0.4
+
+
+_DELAYS = {Signal.TRACES: "OTEL_BSP_SCHEDULE_DELAY", Signal.LOGS: "OTEL_BLRP_SCHEDULE_DELAY"}
 
 
 class _Exporter(Protocol):
@@ -74,12 +81,14 @@ class Runtime:
         ledgers: Where the items of each signal are.
         exporters: Those that take items out of the process.
         metrics_url: The whole URL of `/metrics`, or None.
+        spool: Where batches wait on disk, or None.
         redact_adopted_spans: Masks secrets in span attributes where the exporter is not ours.
     """
 
     ledgers: Ledgers
     exporters: list[_Exporter] = field(default_factory=list)
     metrics_url: str | None = None
+    spool: Spool | None = None
     redact_adopted_spans: Callable[[str, Any], Any] | None = None
     undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
@@ -192,19 +201,40 @@ def _queues(
     for name in settings.exporters:
         console = name == "console"
         aside = console and len(settings.exporters) > 1
+        transport = ConsoleTransport(signal) if console else transport_for(signal, settings.otlp)
+        shelf = None if console else _shelf(runtime, config, signal, transport.endpoint)
+        delay = batching.delay
+        if shelf is not None and config.settings[_DELAYS[signal]].source == "default":
+            delay = min(delay, _SPOOL_DELAY)
         queue: BatchProcessor[Any] = BatchProcessor(
             signal,
             encode=encode,
-            transport=ConsoleTransport(signal) if console else transport_for(signal, settings.otlp),
+            transport=transport,
             ledger=Ledger("owned") if aside else ledger,
             explicit=console or settings.otlp.explicit,
             timeout=settings.otlp.timeout,
             max_queue=batching.max_queue,
             max_batch=batching.max_batch,
-            delay=_CONSOLE_DELAY if console else batching.delay,
+            delay=_CONSOLE_DELAY if console else delay,
+            shelf=shelf,
         )
+        if shelf is not None and shelf.spool.exists():
+            queue.recover()
         runtime.exporters.append(queue)
         yield queue.add
+
+
+def _shelf(runtime: Runtime, config: Config, signal: str, endpoint: str) -> Shelf | None:
+    """Return where batches wait on disk, or None if they do not."""
+    settings: SignalConfig = getattr(config, signal)
+    folder = folder_of(config, explicit=settings.otlp.explicit)
+    if folder is None:
+        return None
+    if runtime.spool is None:
+        runtime.spool = Spool(
+            folder, max_bytes=config.spool_max_bytes, max_age=config.spool_max_age
+        )
+    return runtime.spool.shelf(config.service_name, endpoint, signal)
 
 
 def _build_traces(runtime: Runtime, config: Config, resource: Resource, redactor: Redactor) -> None:

@@ -35,7 +35,11 @@ print(time.time(), flush=True)
 
 def run(endpoint: str | None) -> tuple[float, str]:
     """Run the program; return the seconds from its last line to its exit, and its stderr."""
-    environ = {"OTEL_PIPELINE_SHUTDOWN_TIMEOUT": str(TIMEOUT), "OTEL_PIPELINE_LOG_STREAM": "stderr"}
+    environ = {
+        "OTEL_PIPELINE_SHUTDOWN_TIMEOUT": str(TIMEOUT),
+        "OTEL_PIPELINE_LOG_STREAM": "stderr",
+        "OTEL_PIPELINE_SPOOL_DIR": "off",
+    }
     if endpoint is not None:
         environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
     result = subprocess.run(

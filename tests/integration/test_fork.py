@@ -44,6 +44,7 @@ def test_a_child_that_leaves_a_run_ends_its_own_spans_only() -> None:
             check=True,
             env={
                 "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+                "OTEL_PIPELINE_SPOOL_DIR": "off",
                 "OTEL_PIPELINE_LOG_STREAM": "stderr",
             },
         )
@@ -79,6 +80,7 @@ with Pipeline("child").run():
             check=True,
             env={
                 "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+                "OTEL_PIPELINE_SPOOL_DIR": "off",
                 "TRACEPARENT": f"00-{trace}-{parent}-01",
             },
         )

@@ -54,7 +54,11 @@ def end_by_signal(
         [sys.executable, str(program)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "PATH": "/usr/bin"},
+        env={
+            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+            "OTEL_PIPELINE_SPOOL_DIR": "off",
+            "PATH": "/usr/bin",
+        },
         text=True,
     ) as process:
         assert process.stderr is not None

@@ -81,6 +81,7 @@ def test_env_can_print_only_what_was_set(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What only follows from a variable that was set is left out."""
+    monkeypatch.delenv("OTEL_PIPELINE_SPOOL_DIR")
     assert cli.main(["env", "--set"]) == 0
     assert capsys.readouterr().out == "Nothing is set.\n"
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318")
