@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
+import os
 import threading
 import time
 import uuid
@@ -72,6 +73,20 @@ _LOGS_SUPPRESSED = Counter.from_spec(semconv.LOGS_SUPPRESSED)
 _MOST_KEPT = 1000
 #: Seconds that the end of a run may wait for its flush.
 _RUN_FLUSH = 1.0
+
+
+#: Held for a few additions at a time. One for all blocks, so that a forked child, which may go on
+#: inside a block of its parent, can be given one that no lost thread holds.
+_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _lock  # noqa: PLW0603  a lock cannot be renewed in place
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def current_stage() -> Stage | Any:
@@ -150,13 +165,12 @@ class Stage(Block):
     be a generator, or give `count=`.
     """
 
-    __slots__ = ("_cell", "_counts", "_lock", "_series", "name")
+    __slots__ = ("_cell", "_counts", "_series", "name")
 
     def __init__(self, pipeline: Pipeline, name: str) -> None:
         super().__init__(pipeline)
         self.name = name
         self._counts: dict[str, int] = {}  # by status, as far as anything was counted
-        self._lock = threading.Lock()
         self._cell: list[float] | None = None
 
     @property
@@ -222,7 +236,7 @@ class Stage(Block):
 
     def _add(self, status: str, n: int) -> None:
         """Add to the span's own numbers only."""
-        with self._lock:
+        with _lock:
             self._counts[status] = self._counts.get(status, 0) + n
 
     # Block
@@ -277,7 +291,6 @@ class Run(Block):
         "_flush",
         "_generation",
         "_guard",
-        "_lock",
         "_stages",
         "id",
         "is_stream",
@@ -289,7 +302,6 @@ class Run(Block):
         self.is_stream = pipeline.mode == "stream"
         self._flush = flush
         self._guard = lifecycle.SignalGuard()
-        self._lock = threading.Lock()
         self._batches: dict[str, int] | None = None
         self._stages: dict[str, dict[str, int]] = {}
 
@@ -301,7 +313,7 @@ class Run(Block):
     def add_batch(self, pipeline: Pipeline, counts: Mapping[str, int]) -> None:
         """Add what an outermost batch counted."""
         if pipeline.name == self.pipeline.name and not self.ended:
-            with self._lock:
+            with _lock:
                 if self._batches is None:
                     self._batches = dict.fromkeys(semconv.RECORD_STATUSES, 0)
                 for status in self._batches:
@@ -310,7 +322,7 @@ class Run(Block):
     def add_stage(self, pipeline: Pipeline, name: str, counts: Mapping[str, int]) -> None:
         """Add what a stage counted."""
         if pipeline.name == self.pipeline.name and not self.ended:
-            with self._lock:
+            with _lock:
                 total = self._stages.get(name)
                 if total is None:
                     statuses = semconv.STAGE_RECORD_STATUSES
@@ -324,7 +336,7 @@ class Run(Block):
         They are what its batches counted; without batches, the largest number that one of its
         stages counted, as dropped records show as skipped.
         """
-        with self._lock:
+        with _lock:
             if self._batches is not None:
                 return dict(self._batches)
             found = dict.fromkeys(semconv.RECORD_STATUSES, 0)
@@ -432,7 +444,6 @@ class Batch(Block):
         "_iterator",
         "_link_each",
         "_links",
-        "_lock",
         "_outermost",
         "_passed",
         "_replaced",
@@ -451,7 +462,6 @@ class Batch(Block):
         self._passed = False
         self._replaced = False
         self._said: int | None = None
-        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         self.open(links=self._open_links())
@@ -592,7 +602,7 @@ class Batch(Block):
     def _count(self, status: str, n: int) -> None:
         for counter in self._counters[status]:
             counter.inc(n)
-        with self._lock:
+        with _lock:
             self._counts[status] += n
 
     def _size(self) -> int | None:
@@ -808,10 +818,9 @@ class _BatchLog:
     It begins anew with each `configure()` and each capture of a test.
     """
 
-    __slots__ = ("_hooks", "_left", "_lock", "_next", "_suppressed")
+    __slots__ = ("_hooks", "_left", "_next", "_suppressed")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._begin(None)
 
     def _begin(self, hooks: lifecycle.Hooks | None) -> None:
@@ -822,7 +831,7 @@ class _BatchLog:
 
     def ask(self) -> int | None:
         """Return how many lines were suppressed before this one, or None if this one is too."""
-        with self._lock:
+        with _lock:
             now = time.monotonic()
             if (hooks := lifecycle.hooks()) is not self._hooks:
                 self._begin(hooks)

@@ -87,3 +87,35 @@ with Pipeline("child").run():
         (span,) = receiver.spans
     assert span.trace_id.hex() == trace
     assert span.parent_span_id.hex() == parent
+
+
+def test_a_fork_inherits_no_held_lock() -> None:
+    """A child that goes on counting inside its parent's stage never waits for a lost thread."""
+    program = """
+import os, threading
+from otel_pipeline import Pipeline, pipeline as module
+held, release = threading.Event(), threading.Event()
+
+def hold():
+    with module._lock:
+        held.set()
+        release.wait(30)
+
+with Pipeline("locks").stage("s") as stage:
+    threading.Thread(target=hold, daemon=True).start()
+    held.wait(30)
+    child = os.fork()
+    if child == 0:
+        stage.records(1)
+        os._exit(0)
+    print(os.waitpid(child, 0)[1])
+    release.set()
+"""
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert result.stdout == "0\n"
