@@ -113,11 +113,10 @@ class SignalGuard:
     signal's. SIGINT needs no guard: Python turns it into KeyboardInterrupt, which ends the run.
     """
 
-    __slots__ = ("_guards", "_pid")
+    __slots__ = ("_guards",)
 
     def __init__(self) -> None:
         self._guards = False
-        self._pid = 0
 
     def enter(self) -> None:
         """Take over SIGTERM if nobody else has."""
@@ -131,7 +130,6 @@ class SignalGuard:
             return
         signal.signal(signal.SIGTERM, self._on_signal)
         self._guards = True
-        self._pid = os.getpid()
 
     def leave(self) -> None:
         """Restore the default action, unless someone else has taken over meanwhile."""

@@ -550,5 +550,4 @@ OPTIONS: Final[tuple[Option, ...]] = (
     *_DELIVERY,
     *_LIMITS,
 )
-BY_VARIABLE: Final = {option.variable: option for option in OPTIONS}
 BY_FIELD: Final = {option.field: option for option in OPTIONS}
