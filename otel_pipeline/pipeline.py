@@ -800,7 +800,11 @@ class Queue:
             def reference() -> Any:
                 return queue
 
-        def size() -> float:
+        process = lifecycle.process_generation()
+
+        def size() -> float | None:
+            if process != lifecycle.process_generation():
+                return None  # the parent of this process tells the size
             watched = reference()
             if watched is None:
                 return 0

@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 Kind = Literal["counter", "gauge", "histogram", "summary", "info", "enum"]
-Multiprocess = Literal["sum", "max", "mostrecent"]
+Multiprocess = Literal["sum", "livesum", "max", "mostrecent"]
 
 
 class Status:
@@ -210,7 +210,7 @@ ITEMS_PENDING: Final = MetricSpec(
     "gauge",
     "Items that wait to be exported, in memory or on disk.",
     ("signal", "where"),
-    multiprocess="sum",
+    multiprocess="livesum",
 )
 LABEL_OVERFLOW: Final = MetricSpec(
     "otel_pipeline_label_overflow_total",

@@ -64,10 +64,11 @@ class Shared:
     The lock is re-entrant, as a signal handler may measure while its thread holds it.
     """
 
-    __slots__ = ("lock", "name", "record")
+    __slots__ = ("lock", "name", "record", "sums")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, sums: bool = False) -> None:
         self.name = name
+        self.sums = sums  # whether the values of a gauge add up over processes
         self.lock = RLock()
         self.record: Callable[[Number, tuple[str, ...]], None] | None = None
 
@@ -424,33 +425,37 @@ class GaugeStore:
 
     Attributes:
         value: The value, changed under the lock.
-        used: Whether it was ever changed.
+        changed: When it was last changed by this process, in seconds since 1970; 0.0 for never.
         function: Knows the value instead.
     """
 
-    __slots__ = ("__weakref__", "function", "labels", "shared", "start", "used", "value")
+    __slots__ = ("__weakref__", "changed", "function", "labels", "shared", "start", "value")
 
     def __init__(self, shared: Shared, labels: tuple[str, ...]) -> None:
         self.shared = shared
         self.labels = labels
-        self.function: Callable[[], float] | None = None
+        self.function: Callable[[], float | None] | None = None
         self.value: Number = 0
-        self.used = False
+        self.changed = 0.0
         self.start = clock.time_ns()
 
     @property
     def touched(self) -> bool:
         """Whether the gauge was set since the start."""
-        return self.used or self.function is not None
+        return self.changed != 0.0 or self.function is not None
 
     def point(self) -> Point | None:
-        """Return the value now, or None if its function fails."""
+        """Return the value now, or None if its function fails or has none (`None`)."""
         function = self.function
+        changed = self.changed
         if function is None:
             value = self.value
         else:
             try:
-                value = float(function())
+                asked = function()
+                if asked is None:
+                    return None
+                value, changed = float(asked), clock.now()
             except Exception as error:  # noqa: BLE001  the user's function; the scrape goes on
                 diagnostics.warn_once(
                     f"gauge-function:{self.shared.name}:{self.labels}",
@@ -460,56 +465,68 @@ class GaugeStore:
                     error,
                 )
                 return None
-        return Point(self.labels, _shown(value), self.start)
+        return Point(self.labels, _shown(value), self.start, changed=changed)
 
-    def take(self) -> tuple[Number, bool]:
+    def take(self) -> tuple[Number, float]:
         """Start afresh, and return what was there for `put`."""
         with self.shared.lock:
-            state = (self.value, self.used)
-            self.value, self.used = 0, False
+            state = (self.value, self.changed)
+            self.value, self.changed = 0, 0.0
             return state
 
-    def put(self, state: tuple[Number, bool]) -> None:
+    def put(self, state: tuple[Number, float]) -> None:
         """Make the value what it was at `take`."""
         with self.shared.lock:
-            self.value, self.used = state
+            self.value, self.changed = state
 
     def slow_down(self) -> None:
         """Do nothing: there is one path."""
 
     def forked(self) -> None:
-        """Keep the value: what a gauge shows is as true in a child."""
+        """Show nothing in a forked child until it says something: the parent shows the value.
+
+        The child goes on from there, unless values of several processes are added up.
+        """
+        self.changed = 0.0
+        if self.shared.sums:
+            self.value = 0
 
 
 class _LastStore:
     """The last thing that was said about one series."""
 
-    __slots__ = ("__weakref__", "labels", "shared", "value")
+    __slots__ = ("__weakref__", "changed", "labels", "shared", "value")
 
     def __init__(self, shared: Shared, labels: tuple[str, ...]) -> None:
         self.shared = shared
         self.labels = labels
-        self.value: Any = None
+        self.put((None, 0.0))
+
+    def say(self, value: Any) -> None:
+        """Make `value` the last thing said."""
+        self.value, self.changed = value, clock.now()
 
     @property
     def touched(self) -> bool:
         """Whether anything was said since the start."""
         return self.value is not None
 
-    def take(self) -> Any:
+    def take(self) -> tuple[Any, float]:
         """Start afresh, and return what was there for `put`."""
-        state, self.value = self.value, None
+        state = (self.value, self.changed)
+        self.put((None, 0.0))
         return state
 
-    def put(self, state: Any) -> None:
+    def put(self, state: tuple[Any, float]) -> None:
         """Make the value what it was at `take`."""
-        self.value = state
+        self.value, self.changed = state
 
     def slow_down(self) -> None:
         """Do nothing: there is one path."""
 
     def forked(self) -> None:
-        """Keep the value: it is as true in a child."""
+        """Keep the value, as the parent's: it is as true in a child."""
+        self.changed = 0.0
 
 
 class InfoStore(_LastStore):
@@ -519,7 +536,7 @@ class InfoStore(_LastStore):
 
     def point(self) -> InfoPoint:
         """Return the pairs now."""
-        return InfoPoint(self.labels, self.value or {})
+        return InfoPoint(self.labels, self.value or {}, self.changed)
 
 
 class EnumStore(_LastStore):
@@ -533,4 +550,5 @@ class EnumStore(_LastStore):
 
     def point(self) -> EnumPoint:
         """Return the state now."""
-        return EnumPoint(self.labels, self._default if self.value is None else self.value)
+        state = self._default if self.value is None else self.value
+        return EnumPoint(self.labels, state, self.changed)

@@ -478,7 +478,7 @@ class Gauge(Instrument):
             amount = number(amount)
         with store.shared.lock:
             store.value += amount
-            store.used = True
+            store.changed = clock.now()
 
     def dec(self, amount: float = 1) -> None:
         """Lower the value by `amount`."""
@@ -492,17 +492,18 @@ class Gauge(Instrument):
         value = float(value)
         with store.shared.lock:
             store.value = value
-            store.used = True
+            store.changed = clock.now()
 
     def set_to_current_time(self) -> None:
         """Set the value to the time now, in seconds since 1970."""
         self.set(clock.now())
 
-    def set_function(self, f: Callable[[], float]) -> None:
+    def set_function(self, f: Callable[[], float | None]) -> None:
         """Ask `f` for the value at each collect, from any thread; nothing else counts then.
 
         Args:
-            f: Returns the value. When it raises, the series is left out of that collect.
+            f: Returns the value. When it has none (`None`), or raises, the series is left out of
+                that collect.
         """
         if self._store is None:
             raise self._no_labels()
@@ -723,7 +724,7 @@ class Info(Instrument):
             raise MetricError(msg)
         for name in val:
             names.check_label_name(shape.name, name)
-        self._store.value = {name: names.label_text(value) for name, value in val.items()}
+        self._store.say({name: names.label_text(value) for name, value in val.items()})
 
 
 class Enum(Instrument):
@@ -796,7 +797,7 @@ class Enum(Instrument):
         if text not in self._metric.shape.states:
             msg = f"{self}: {text!r} is no state: use one of {self._metric.shape.states}"
             raise MetricError(msg)
-        self._store.value = text
+        self._store.say(text)
 
 
 _CLASSES: dict[Kind, type[Instrument]] = {

@@ -109,7 +109,7 @@ class Metric:
     def __init__(self, shape: Shape, registry: Registry) -> None:
         self.shape = shape
         self.registry = registry
-        self.shared = Shared(shape.exposed_name)
+        self.shared = Shared(shape.exposed_name, sums=shape.multiprocess_mode in {"sum", "livesum"})
         #: Instruments bound to a series, kept here for them. Never replaced.
         self.handles: dict[LabelSet, Any] = {}
         #: The counter of this metric's folded look-ups, once there is one; kept by them as well.

@@ -11,11 +11,11 @@ from otel_pipeline import diagnostics, semconv
 from otel_pipeline.errors import DuplicateMetricError
 from otel_pipeline.metrics import metric as metrics
 from otel_pipeline.metrics import names
-from otel_pipeline.metrics.cardinality import DEFAULT_LIMIT
+from otel_pipeline.metrics.cardinality import DEFAULT_LIMIT, VOCABULARY_LIMIT
 from otel_pipeline.metrics.metric import Metric, Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from opentelemetry.metrics import Meter
 
@@ -47,6 +47,7 @@ _VOCABULARY: Final = [vocabulary_shape(spec) for spec in semconv.ALL_METRICS]
 _OWNED: Final = {
     series: shape for shape in _VOCABULARY for series in names.series_names(shape.name, shape.kind)
 }
+_VOCABULARY_BY_NAME: Final = {shape.name: shape for shape in _VOCABULARY}
 _PAGE_SERIES: Final = frozenset({"target", "target_info"})
 
 _REGISTRIES: Final[weakref.WeakSet[Registry]] = weakref.WeakSet()
@@ -102,6 +103,13 @@ class Registry:
             self._series.update(dict.fromkeys(series, metric))
         metric.bridge(self._meter)
         return metric
+
+    def limits_of(self, family: str) -> tuple[int, Mapping[str, int]]:
+        """Return how many label sets a family may have, and how many values some labels."""
+        shape = _VOCABULARY_BY_NAME.get(family)
+        if shape is None:
+            return self.limit, {}
+        return VOCABULARY_LIMIT, dict(shape.label_limits)
 
     def get(self, name: str) -> Metric | None:
         """Return the metric that shows a series of this name, such as `orders_total`."""

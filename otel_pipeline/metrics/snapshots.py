@@ -50,12 +50,14 @@ class Point:
         value: The total or the last value.
         start: When counting began, in nanoseconds since 1970.
         exemplar: A counter's last exemplar.
+        changed: When a gauge was last set, in seconds since 1970; 0.0 for never in this process.
     """
 
     labels: tuple[str, ...]
     value: float
     start: int
     exemplar: Exemplar | None = None
+    changed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +91,20 @@ class SummaryPoint:
 
 @dataclass(frozen=True, slots=True)
 class InfoPoint:
-    """One series of an info: its key-value pairs, beside the labels."""
+    """One series of an info: its key-value pairs, beside the labels, and when they were set."""
 
     labels: tuple[str, ...]
     info: Mapping[str, str]
+    changed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class EnumPoint:
-    """One series of an enum: the state that it is in."""
+    """One series of an enum: the state that it is in, and since when."""
 
     labels: tuple[str, ...]
     state: str
+    changed: float = 0.0
 
 
 AnyPoint = Point | HistogramPoint | SummaryPoint | InfoPoint | EnumPoint
@@ -122,6 +126,7 @@ class Family:
         bounds: Finite upper bounds of a histogram's buckets.
         states: What an enum can be.
         multiprocess_mode: How a gauge's values of several processes become one.
+        from_sdk: Whether an instrument of OpenTelemetry's own recorded it.
     """
 
     name: str
@@ -135,3 +140,4 @@ class Family:
     bounds: tuple[float, ...] = ()
     states: tuple[str, ...] = ()
     multiprocess_mode: str = "mostrecent"
+    from_sdk: bool = False

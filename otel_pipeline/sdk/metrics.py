@@ -431,7 +431,7 @@ class MetricPush:
     While an earlier push is still on its way no new one is made: the next carries its totals (with
     `delta`, all changes since the last push that was delivered). The ledger counts data points.
 
-    A forked child sends nothing until it calls `start` again.
+    A forked child sends nothing until it calls `restart`.
 
     Args:
         collect: Gives the library's families, as `Registry.collect` does.
@@ -502,6 +502,15 @@ class MetricPush:
                 target=self._run, name="otel-pipeline-push", daemon=True
             )
             self._thread.start()
+
+    def restart(self, resource: Resource) -> None:
+        """Push from a forked child, which is another process.
+
+        Args:
+            resource: What the child is.
+        """
+        self._resource = resource
+        self.start()
 
     def flush(self, timeout: float) -> bool:
         """Push now and wait for the answer; does nothing before `start`.

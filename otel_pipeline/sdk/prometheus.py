@@ -78,6 +78,24 @@ class Exposition:
     def __init__(self, collect: Callable[[], Iterable[Family]]) -> None:
         self._collect = collect
         self._attached: tuple[tuple[SnapshotReader, Resource | None], ...] = ()
+        self._combine: Callable[[list[Family]], list[Family]] = list
+
+    def combine(self, families: Callable[[list[Family]], list[Family]]) -> Callable[[], None]:
+        """Let `families` turn what this process has into what stands on the page.
+
+        Args:
+            families: Takes this process's families and returns those of all processes.
+
+        Returns:
+            The undo.
+        """
+        self._combine = families
+
+        def undo() -> None:
+            if self._combine is families:
+                self._combine = list
+
+        return undo
 
     def attach(self, reader: SnapshotReader, resource: Resource | None) -> Callable[[], None]:
         """Show what `reader` reads too, and `resource` as `target_info`.
@@ -132,15 +150,20 @@ class Exposition:
             yield group
 
     def _offered(self) -> Iterator[_Group]:
-        for family in _guarded("the registry", self._collect):
-            yield [family]
+        own = self.own_families()
+        families = _guarded("the group of processes", partial(self._combine, own)) or own
+        for _, group in groupby(families, key=attrgetter("name", "from_sdk")):
+            yield list(group)
         resources = [resource for _, resource in self._attached if resource is not None]
         if resources:
             yield [_target_info(resources[0])]
+
+    def own_families(self) -> list[Family]:
+        """Return what this process has: the registry's families, then those of the SDK."""
+        families = _guarded("the registry", self._collect)
         for reader, _ in self._attached:
-            families = _guarded("the SDK", partial(_read, reader))
-            for _, group in groupby(families, key=attrgetter("name")):
-                yield list(group)
+            families += _guarded("the SDK", partial(_read, reader))
+        return families
 
 
 def _guarded(source: str, collect: Callable[[], Iterable[Family]]) -> list[Family]:

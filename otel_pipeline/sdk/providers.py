@@ -19,6 +19,7 @@ from opentelemetry.metrics._internal import _ProxyMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 
 from otel_pipeline.diagnostics import warn_once
+from otel_pipeline.sdk.sdk_reader import SnapshotReader
 from otel_pipeline.semconv import Signal
 
 if TYPE_CHECKING:
@@ -126,14 +127,23 @@ _meters: MeterProvider | None = None
 _lock = threading.Lock()
 
 
-def _renew_lock() -> None:
-    """Give a forked child a lock that no lost thread holds."""
+def _in_child() -> None:
+    """Give a forked child locks that no lost thread holds, and let its meters begin at 0."""
     global _lock  # noqa: PLW0603  a lock cannot be renewed in place
     _lock = threading.Lock()
+    if _meters is not None:
+        # The SDK gives a child neither: it would wait for a lock that a thread of the parent held,
+        # or count what the parent had counted once more. Adding a reader makes its storage anew.
+        consumer = _meters._measurement_consumer  # noqa: SLF001  there is no other way
+        consumer._lock = threading.Lock()  # noqa: SLF001
+        for reader in consumer._reader_storages:  # noqa: SLF001
+            if isinstance(reader, SnapshotReader):
+                reader.forked()
+            consumer.add_metric_reader(reader)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def is_foreign(signal: str) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from otel_pipeline.config import Config
     from otel_pipeline.redaction import Redactor
 
-__all__ = ["make_resource"]
+__all__ = ["make_resource", "of_forked_child"]
 
 #: The detector of what `Config.resource_attributes` already holds.
 _BUILT_IN = "otel"
@@ -48,6 +48,22 @@ def make_resource(config: Config, redactor: Redactor) -> Resource:
     return Resource(
         cast("dict[str, AttributeValue]", redactor.mapping(merged.attributes)), merged.schema_url
     )
+
+
+def of_forked_child(parent: Resource) -> Resource:
+    """Return the resource of a child that was forked from the process with the resource `parent`.
+
+    Its instance id is another one, as two processes that send values under one id would contradict
+    each other; one that was configured is the beginning of the new one.
+    """
+    known = str(parent.attributes.get("service.instance.id", ""))
+    instance = str(uuid.uuid4())
+    try:
+        uuid.UUID(known)
+    except ValueError:
+        instance = f"{known}-{instance[:8]}" if known else instance
+    own: dict[str, AttributeValue] = {"service.instance.id": instance, "process.pid": os.getpid()}
+    return parent.merge(Resource(own))
 
 
 def _detectors(config: Config) -> list[ResourceDetector]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
+import weakref
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,18 +17,20 @@ from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
 from otel_pipeline import logs, semconv
-from otel_pipeline.diagnostics import say
+from otel_pipeline.diagnostics import say, warn_once
 from otel_pipeline.metrics import REGISTRY
 from otel_pipeline.metrics.cells import filter_exemplars
 from otel_pipeline.metrics.registry import vocabulary_shape
 from otel_pipeline.metrics.snapshots import Point
 from otel_pipeline.redaction import OFF, Redactor
+from otel_pipeline.sdk import group as groups
 from otel_pipeline.sdk import providers
 from otel_pipeline.sdk.batch import BatchProcessor
 from otel_pipeline.sdk.console import ConsoleTransport
+from otel_pipeline.sdk.group import Group
 from otel_pipeline.sdk.ledger import Ledger, Ledgers
 from otel_pipeline.sdk.metrics_server import MetricsServer, default_exposition
-from otel_pipeline.sdk.resource import make_resource
+from otel_pipeline.sdk.resource import make_resource, of_forked_child
 from otel_pipeline.sdk.sampling import make_sampler
 from otel_pipeline.sdk.sdk_reader import SnapshotReader
 from otel_pipeline.sdk.spans import RecordProcessor, SpanCollector, log_encoder, span_encoder
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.config import Config, SignalConfig
     from otel_pipeline.metrics.snapshots import Family
-    from otel_pipeline.sdk.prometheus import Renderer
+    from otel_pipeline.sdk.prometheus import Exposition, Renderer
     from otel_pipeline.sdk.spool import Shelf
 
 __all__ = ["Runtime", "build", "idle"]
@@ -73,24 +77,38 @@ class _Exporter(Protocol):
         """Send what waits and end, within so many seconds."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Runtime:
     """What is running: exporters, the metrics endpoint, and how to undo the rest.
 
     Attributes:
         ledgers: Where the items of each signal are.
         exporters: Those that take items out of the process.
-        metrics_url: The whole URL of `/metrics`, or None.
+        group: The processes that share one `/metrics`, or None where it is not served.
         spool: Where batches wait on disk, or None.
         redact_adopted_spans: Masks secrets in span attributes where the exporter is not ours.
     """
 
     ledgers: Ledgers
     exporters: list[_Exporter] = field(default_factory=list)
-    metrics_url: str | None = None
+    group: Group | None = None
     spool: Spool | None = None
     redact_adopted_spans: Callable[[str, Any], Any] | None = None
     undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    resource: Resource | None = None
+    renewals: list[Callable[[Resource], None]] = field(default_factory=list)
+
+    @property
+    def metrics_url(self) -> str | None:
+        """The whole URL of `/metrics`, or None."""
+        return None if self.group is None else self.group.url
+
+    def forked(self) -> None:
+        """Go on in a forked child, as a process of its own."""
+        if self.resource is not None:
+            self.resource = of_forked_child(self.resource)
+            for renew in self.renewals:
+                renew(self.resource)
 
     def flush(self, timeout: float) -> bool:
         """Flush every exporter at the same time; True if all was delivered."""
@@ -131,6 +149,7 @@ class Runtime:
 
     def shutdown(self, timeout: float) -> None:
         """End every exporter at the same time, then the metrics endpoint, then undo the set-up."""
+        _running.discard(self)
         try:
             for exporter in self.exporters:
                 exporter.close(timeout)
@@ -149,11 +168,12 @@ def idle() -> Runtime:
     return Runtime(Ledgers())
 
 
-def build(config: Config) -> Runtime:
+def build(config: Config, group: str | None = None) -> Runtime:
     """Build what `config` asks for.
 
     Args:
         config: The configuration; nothing else is read.
+        group: Key of the group of processes to join, if not that which the configuration implies.
 
     Returns:
         The runtime. If anything fails on the way, what was built is undone.
@@ -163,9 +183,9 @@ def build(config: Config) -> Runtime:
         runtime = idle()
         runtime.undo = undo
         if not config.disabled:
-            resource = make_resource(config, redactor)
+            resource = runtime.resource = make_resource(config, redactor)
             _build_traces(runtime, config, resource, redactor)
-            _build_metrics(runtime, config, resource)
+            _build_metrics(runtime, config, resource, group)
             _build_logs(runtime, config, resource, redactor)
         undo.callback(
             logs.set_up(
@@ -179,7 +199,20 @@ def build(config: Config) -> Runtime:
             )
         )
         runtime.undo = undo.pop_all()
+        _running.add(runtime)
         return runtime
+
+
+_running: weakref.WeakSet[Runtime] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    for runtime in tuple(_running):
+        runtime.forked()
+
+
+# After the hooks of what a runtime is made of, which this module has imported.
+os.register_at_fork(after_in_child=_in_child)
 
 
 def _redactor(config: Config) -> Redactor:
@@ -249,15 +282,21 @@ def _build_traces(runtime: Runtime, config: Config, resource: Resource, redactor
     runtime.undo.callback(propagate.set_global_textmap, previous)
     # Without an exporter there are spans all the same: log lines carry their ids.
     runtime.ledgers.traces.state = "owned" if config.traces.exporters else "off"
-    provider = TracerProvider(
-        sampler=make_sampler(config),
-        resource=resource,
-        shutdown_on_exit=False,
-        span_limits=SpanLimits(**config.span_limits),
-    )
-    for add in _queues(runtime, config, Signal.TRACES, span_encoder(redactor)):
-        provider.add_span_processor(SpanCollector(add))
-    runtime.undo.callback(providers.switch_tracers(provider))
+    queues = list(_queues(runtime, config, Signal.TRACES, span_encoder(redactor)))
+
+    def use(resource: Resource) -> None:
+        provider = TracerProvider(
+            sampler=make_sampler(config),
+            resource=resource,
+            shutdown_on_exit=False,
+            span_limits=SpanLimits(**config.span_limits),
+        )
+        for add in queues:
+            provider.add_span_processor(SpanCollector(add))
+        runtime.undo.callback(providers.switch_tracers(provider))
+
+    use(resource)
+    runtime.renewals.append(use)
 
 
 def _build_logs(runtime: Runtime, config: Config, resource: Resource, redactor: Redactor) -> None:
@@ -267,17 +306,23 @@ def _build_logs(runtime: Runtime, config: Config, resource: Resource, redactor: 
     if not config.logs.exporters:
         return
     runtime.ledgers.logs.state = "owned"
-    provider = LoggerProvider(
-        resource=resource,
-        shutdown_on_exit=False,
-        log_record_limits=LogRecordLimits(**config.log_limits),
-    )
-    for add in _queues(runtime, config, Signal.LOGS, log_encoder(redactor)):
-        provider.add_log_record_processor(RecordProcessor(add))
-    runtime.undo.callback(providers.switch_loggers(provider))
+    queues = list(_queues(runtime, config, Signal.LOGS, log_encoder(redactor)))
+
+    def use(resource: Resource) -> None:
+        provider = LoggerProvider(
+            resource=resource,
+            shutdown_on_exit=False,
+            log_record_limits=LogRecordLimits(**config.log_limits),
+        )
+        for add in queues:
+            provider.add_log_record_processor(RecordProcessor(add))
+        runtime.undo.callback(providers.switch_loggers(provider))
+
+    use(resource)
+    runtime.renewals.append(use)
 
 
-def _build_metrics(runtime: Runtime, config: Config, resource: Resource) -> None:
+def _build_metrics(runtime: Runtime, config: Config, resource: Resource, group: str | None) -> None:
     previous = REGISTRY.limit
     REGISTRY.limit = config.cardinality_limit
     runtime.undo.callback(setattr, REGISTRY, "limit", previous)
@@ -294,52 +339,101 @@ def _build_metrics(runtime: Runtime, config: Config, resource: Resource) -> None
     runtime.undo.callback(REGISTRY.add_source(lambda: _ledger_families(runtime.ledgers, since)))
     for name in config.metrics.exporters:
         if name == "prometheus":
-            _serve(runtime, config, resource)
+            _serve(runtime, config, resource, group)
         else:
             _push(runtime, config, resource, console=name == "console")
 
 
-def _serve(runtime: Runtime, config: Config, resource: Resource) -> None:
+def _serve(runtime: Runtime, config: Config, resource: Resource, group: str | None) -> None:
     reader = SnapshotReader()
     runtime.undo.callback(providers.add_reader(reader, resource))
     exposition = default_exposition()
-    runtime.undo.callback(exposition.attach(reader, resource))
-    server = _listen(config, exposition.render)
-    if server is not None:
-        runtime.undo.callback(server.stop)
-        runtime.metrics_url = server.url
+
+    shown = contextlib.ExitStack()
+    runtime.undo.callback(shown.close)
+
+    def show(resource: Resource) -> None:
+        shown.close()
+        shown.callback(exposition.attach(reader, resource))
+
+    show(resource)
+    processes = _group(config, exposition, group)
+    if not config.prometheus_port:
+        runtime.undo.callback(groups.tell_programs(processes.key, config.service_name))
+    runtime.undo.callback(exposition.combine(processes.families))
+    runtime.undo.callback(processes.leave)
+    runtime.group = processes
+    runtime.renewals += [show, lambda _: processes.forked()]
 
 
-def _listen(config: Config, render: Renderer) -> MetricsServer | None:
-    status = {"service": config.service_name}
+def _group(config: Config, exposition: Exposition, key: str | None) -> Group:
+    """Return the group of processes that share this one's `/metrics`, which this one has joined."""
     host, port = config.prometheus_host, config.prometheus_port
-    try:
-        return MetricsServer(host, port, render, lambda: status)
-    except OSError as error:
+    listener = _Listener(config, exposition.render)
+    group = Group(
+        key or groups.key_of(config.service_name, host, port),
+        collect=exposition.own_families,
+        serve=listener.listen,
+        limits_of=REGISTRY.limits_of,
+    )
+    group.join()
+    return group
+
+
+class _Listener:
+    """Serves `/metrics` for the group, where the configuration says or where a free port is."""
+
+    def __init__(self, config: Config, render: Renderer) -> None:
+        self._config = config
+        self._render = render
+
+    def listen(self, last_port: int | None) -> MetricsServer | None:
+        """Return a server, or None if there can be none.
+
+        Args:
+            last_port: Where the group has been served before.
+        """
+        config = self._config
+        host, port = config.prometheus_host, last_port or config.prometheus_port
+        try:
+            return self._server(port)
+        except OSError as error:
+            reason = error.strerror or error
+        if last_port is not None:
+            return None  # it is tried again soon
         if config.prometheus_port_explicit:
-            say(
+            warn_once(
+                f"metrics port:{port}",
                 "/metrics cannot be served on %s:%d (%s): this process has no metrics endpoint. "
                 "Free the port, set OTEL_EXPORTER_PROMETHEUS_PORT to another one (0 takes any free "
                 "one), or take 'prometheus' out of OTEL_METRICS_EXPORTER.",
                 host,
                 port,
+                reason,
+            )
+            return None
+        try:
+            server = self._server(0)
+        except OSError as error:
+            warn_once(
+                f"metrics host:{host}",
+                "/metrics cannot be served on %s: %s",
+                host,
                 error.strerror or error,
             )
             return None
-        reason = error
-    try:
-        server = MetricsServer(host, 0, render, lambda: status)
-    except OSError as error:
-        say("/metrics cannot be served on %s: %s", host, error.strerror or error)
-        return None
-    say(
-        "/metrics is served at %s, since port %d cannot be used (%s). "
-        "Set OTEL_EXPORTER_PROMETHEUS_PORT to choose a port.",
-        server.url,
-        port,
-        reason.strerror or reason,
-    )
-    return server
+        say(
+            "/metrics is served at %s, since port %d cannot be used (%s). "
+            "Set OTEL_EXPORTER_PROMETHEUS_PORT to choose a port.",
+            server.url,
+            port,
+            reason,
+        )
+        return server
+
+    def _server(self, port: int) -> MetricsServer:
+        status = {"service": self._config.service_name}
+        return MetricsServer(self._config.prometheus_host, port, self._render, lambda: status)
 
 
 def _push(runtime: Runtime, config: Config, resource: Resource, *, console: bool) -> None:
@@ -363,6 +457,7 @@ def _push(runtime: Runtime, config: Config, resource: Resource, *, console: bool
     )
     push.start()
     runtime.exporters.append(push)
+    runtime.renewals.append(push.restart)
 
 
 def _ledger_families(ledgers: Ledgers, since: int) -> Iterator[Family]:

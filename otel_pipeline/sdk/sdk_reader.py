@@ -123,6 +123,11 @@ class SnapshotReader(MetricReader):
         self._reading = threading.Lock()
         self._closed = False
 
+    def forked(self) -> None:
+        """Be read in a forked child, whatever a thread of the parent did at that moment."""
+        self._reading = threading.Lock()
+        self._newest = None
+
     def read(self, timeout: float = 10.0) -> MetricsData | None:
         """Collect now.
 
@@ -171,6 +176,7 @@ class _Block:
     unit: str
     otel_name: str
     otel_unit: str
+    multiprocess_mode: str
     series: dict[_Labels, _Series] = field(default_factory=dict)
 
     def families(self) -> Iterator[Family]:
@@ -190,6 +196,8 @@ class _Block:
                 self.otel_name,
                 self.otel_unit,
                 bounds,
+                multiprocess_mode=self.multiprocess_mode,
+                from_sdk=True,
             )
 
 
@@ -222,7 +230,15 @@ def _add_metric(blocks: dict[str, _Block], metric: Metric) -> None:
     name, unit = _family_name(metric, kind)
     block = blocks.setdefault(
         name,
-        _Block(name, kind, metric.description or "", unit, metric.name, metric.unit or ""),
+        _Block(
+            name,
+            kind,
+            metric.description or "",
+            unit,
+            metric.name,
+            metric.unit or "",
+            "sum" if isinstance(metric.data, Sum) else "mostrecent",
+        ),
     )
     if block.kind != kind:
         left_out(f"{kind} {metric.name!r}", f"{name!r} is a {block.kind} on this page already")
@@ -310,7 +326,8 @@ def _series(
     start = point.start_time_unix_nano or 0
     exemplars = [_exemplar(exemplar) for exemplar in point.exemplars if exemplar.trace_id]
     if isinstance(point, NumberDataPoint):
-        return _Series(Point(values, point.value, start, exemplars[-1] if exemplars else None))
+        exemplar = exemplars[-1] if exemplars else None
+        return _Series(Point(values, point.value, start, exemplar, point.time_unix_nano / 1e9))
     if isinstance(point, HistogramDataPoint):
         bounds = tuple(map(float, point.explicit_bounds))
         counts = tuple(point.bucket_counts)

@@ -12,7 +12,6 @@ What a write has returned for survives `kill -9`. Requests' headers are never se
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import sqlite3
@@ -25,11 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from otel_pipeline import diagnostics
+from otel_pipeline.sdk.locks import locks_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from otel_pipeline.config import Config
+    from otel_pipeline.sdk.locks import ByteLocks
 
 __all__ = ["Change", "Entry", "Shelf", "Spool", "SpoolError", "StoredBatch", "folder_of"]
 
@@ -154,51 +155,6 @@ def folder_of(config: Config, *, explicit: bool) -> Path | None:
     return folder
 
 
-class _Locks:
-    """Tells which owners of batches are alive, by locks on bytes of one file."""
-
-    def __init__(self, path: Path) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._file = os.open(path, flags, 0o600)
-        self._mine: set[int] = set()
-
-    def new(self) -> int:
-        """Return an owner that is alive until this process ends or `end` is called."""
-        owner = secrets.randbits(62)
-        fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, owner)
-        self._mine.add(owner)
-        return owner
-
-    def end(self, owner: int) -> None:
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, owner)
-        self._mine.discard(owner)
-
-    def is_alive(self, owner: int) -> bool:
-        if owner in self._mine:
-            return True
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, owner)
-        except OSError:
-            return True
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, owner)
-        return False
-
-
-#: One for each lock file, by device and inode: closing a second descriptor would end the locks.
-_all_locks: dict[tuple[int, int], _Locks] = {}
-
-
-def _locks_in(folder: Path) -> _Locks:
-    path = folder / _LOCKS
-    with contextlib.suppress(FileNotFoundError):
-        found = path.stat()
-        if (found.st_dev, found.st_ino) in _all_locks:
-            return _all_locks[found.st_dev, found.st_ino]
-    locks = _Locks(path)
-    found = path.stat()
-    return _all_locks.setdefault((found.st_dev, found.st_ino), locks)
-
-
 class Spool:
     """The batches in one folder. Nothing is touched before something is written or looked for.
 
@@ -220,7 +176,7 @@ class Spool:
         self._path = folder / _FILE
         self._connection: sqlite3.Connection | None = None
         self._inode: int | None = None
-        self._locks: _Locks | None = None
+        self._locks: ByteLocks | None = None
         _LIVE.add(self)
 
     def exists(self) -> bool:
@@ -300,15 +256,15 @@ class Spool:
                 raise SpoolError(error.strerror or str(error)) from error
 
     @property
-    def locks(self) -> _Locks:
+    def locks(self) -> ByteLocks:
         """Who is alive; only inside of a transaction."""
         if self._locks is None:
-            self._locks = _locks_in(self.folder)
+            self._locks = locks_in(self.folder / _LOCKS)
         return self._locks
 
     def evict(self, db: sqlite3.Connection, number: int, owner: int | None, state: str) -> None:
         """Delete a batch of somebody else; a live owner is left a note, so that it can count it."""
-        if state == "waiting" and owner is not None and self.locks.is_alive(owner):
+        if state == "waiting" and owner is not None and self.locks.is_taken(owner):
             db.execute(
                 "UPDATE batches SET state = 'evicted', size = 0, payload = x'' WHERE id = ?",
                 (number,),
@@ -331,7 +287,7 @@ class Spool:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         os.close(os.open(self._path, flags, 0o600))
         self._inode = self._path.stat().st_ino
-        self._locks = _locks_in(self.folder)
+        self._locks = locks_in(self.folder / _LOCKS)
         self._connection = db = sqlite3.connect(
             self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
         )
@@ -393,7 +349,7 @@ class Shelf:
         self.spool = spool
         self._key = (service, endpoint, signal)
         self._owner: int | None = None
-        self._owner_locks: _Locks | None = None
+        self._owner_locks: ByteLocks | None = None
 
     def put(self, payload: bytes, items: int) -> tuple[int, Change]:
         """Write one batch.
@@ -470,7 +426,7 @@ class Shelf:
         with self._transaction() as (db, owner):
             dropped = self._expire(db, owner)
             db.execute("UPDATE batches SET owner = NULL WHERE owner = ?", (owner,))
-            self.spool.locks.end(owner)
+            self.spool.locks.release(owner)
             self._owner = None
             return Change(dropped=dropped)
 
@@ -480,7 +436,8 @@ class Shelf:
             locks = self.spool.locks
             if self._owner is None or self._owner_locks is not locks:
                 self._owner_locks = locks
-                self._owner = locks.new()
+                self._owner = secrets.randbits(62)
+                locks.take(self._owner)
             yield db, self._owner
 
     def _insert(
@@ -543,7 +500,7 @@ class Shelf:
             "SELECT id, owner FROM batches WHERE created < ? AND owner IS NOT ?", (too_old, owner)
         ).fetchall()
         for number, other in stale:  # nobody's any more, or evicted from one who has ended
-            if other is None or not self.spool.locks.is_alive(other):
+            if other is None or not self.spool.locks.is_taken(other):
                 db.execute("DELETE FROM batches WHERE id = ?", (number,))
         return sum(items for (items,) in rows)
 
@@ -553,7 +510,7 @@ class Shelf:
             " AND endpoint = ? AND signal = ? AND owner IS NOT ?",
             (*self._key, owner),
         ).fetchall()
-        return [o for (o,) in owners if o is None or not self.spool.locks.is_alive(o)]
+        return [o for (o,) in owners if o is None or not self.spool.locks.is_taken(o)]
 
 
 def _used(db: sqlite3.Connection) -> int:
@@ -604,7 +561,6 @@ def _after_in_child() -> None:
     global _gate, _usable  # noqa: PLW0603
     _usable = _usable and _held
     _gate = threading.Lock()
-    _all_locks.clear()  # a lock is its process's; the descriptors do no harm
     for spool in tuple(_LIVE):
         spool.after_fork_in_child()
 

@@ -60,7 +60,7 @@ def test_a_child_that_leaves_a_run_ends_its_own_spans_only() -> None:
         'pipeline_runs_total{pipeline="forks",status="success"} 1.0',
         'pipeline_runs_total{pipeline="forks",status="error"} 0.0',
         'pipeline_runs_total{pipeline="forks",status="interrupted"} 0.0',
-        "fork_jobs_total 5.0",
+        "fork_jobs_total 6.0",
     ]
 
 
