@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import os
 import signal
 import threading
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from opentelemetry.context import Context
@@ -24,6 +25,8 @@ __all__ = [
     "Openable",
     "SignalGuard",
     "close_all",
+    "ending",
+    "guard_process",
     "hooks",
     "install",
     "process_generation",
@@ -128,7 +131,7 @@ class SignalGuard:
             or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
         ):
             return
-        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGTERM, _on_sigterm)
         self._guards = True
 
     def leave(self) -> None:
@@ -136,19 +139,48 @@ class SignalGuard:
         if not self._guards or threading.current_thread() is not threading.main_thread():
             return
         self._guards = False
-        if signal.getsignal(signal.SIGTERM) == self._on_signal:
+        if signal.getsignal(signal.SIGTERM) == _on_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        current = _hooks
-        if current is not None:
-            # Not threading.Thread: its start takes a lock that the interrupted code may hold.
-            done = _thread.allocate_lock()
-            done.acquire()
-            _thread.start_new_thread(_end_program, (current, done))
-            done.acquire(timeout=current.shutdown_timeout + 0.25)
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+
+def guard_process() -> None:
+    """Let SIGTERM end this process cleanly from now on, as `SignalGuard` does during a run."""
+    SignalGuard().enter()
+
+
+_ends = 0
+_waiting_signal: int | None = None
+
+
+@contextlib.contextmanager
+def ending() -> Iterator[None]:
+    """Let the code inside, which ends telemetry, be done before SIGTERM ends the program."""
+    global _ends  # noqa: PLW0603
+    _ends += 1
+    try:
+        yield
+    finally:
+        _ends -= 1
+        if not _ends and _waiting_signal is not None:
+            os.kill(os.getpid(), _waiting_signal)
+
+
+def _on_sigterm(number: int, _frame: FrameType | None) -> None:
+    global _waiting_signal  # noqa: PLW0603
+    current = _hooks
+    if _ends:
+        # This may be the very thread that does it, so it cannot be waited for here.
+        _waiting_signal = number
+        signal.signal(number, signal.SIG_DFL)  # a second one is not waited for
+        return
+    if current is not None:
+        # Not threading.Thread: its start takes a lock that the interrupted code may hold.
+        done = _thread.allocate_lock()
+        done.acquire()
+        _thread.start_new_thread(_end_program, (current, done))
+        done.acquire(timeout=current.shutdown_timeout + 0.25)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _end_program(current: Hooks, done: _thread.LockType) -> None:
@@ -162,9 +194,10 @@ def _end_program(current: Hooks, done: _thread.LockType) -> None:
 
 
 def _in_child() -> None:
-    global _generation  # noqa: PLW0603
+    global _generation, _ends, _waiting_signal  # noqa: PLW0603
     _generation += 1
     _open.clear()
+    _ends, _waiting_signal = 0, None
 
 
 if hasattr(os, "register_at_fork"):

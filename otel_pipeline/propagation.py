@@ -14,7 +14,8 @@ import functools
 import inspect
 import os
 from collections.abc import Iterable, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
     from opentelemetry.propagators.textmap import TextMapPropagator
 
+    from otel_pipeline.process_pool import ProcessPoolExecutor
+
 __all__ = [
+    "ProcessPoolExecutor",
     "ThreadPoolExecutor",
     "attached",
     "environment",
@@ -253,6 +257,22 @@ def wrap(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a trace, on its way to another process."""
+
+    carrier: Mapping[str, str]
+
+    @classmethod
+    def here(cls) -> Self:
+        """Return the place of the calling code."""
+        return cls(dict(inject()))
+
+    def context(self) -> Context:
+        """Return a context in which this place is current."""
+        return extract(self.carrier)
+
+
 class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
     """A `concurrent.futures.ThreadPoolExecutor` whose tasks run where they were submitted.
 
@@ -268,6 +288,14 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
     ) -> concurrent.futures.Future[T]:
         """Submit a call that continues the current trace; see the base class."""
         return super().submit(wrap(function), *args, **kwargs)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ProcessPoolExecutor":  # made at its first use: multiprocessing takes long to load
+        from otel_pipeline.process_pool import ProcessPoolExecutor  # noqa: PLC0415
+
+        return ProcessPoolExecutor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def context_from(parent: object) -> Context:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 import threading
 import time
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from otel_pipeline.children import Handed
     from otel_pipeline.config import Config
     from otel_pipeline.sdk.runtime import Runtime
 
@@ -47,8 +49,12 @@ class Telemetry:
         config: What was configured.
     """
 
-    def __init__(self, config: Config, runtime: Runtime, *, signals: bool) -> None:
+    def __init__(
+        self, config: Config, runtime: Runtime, *, signals: bool, inherited: bool = False
+    ) -> None:
         self.config = config
+        self._process = os.getpid()
+        self._inherited = inherited  # from the parent process: nobody asked for it in this one
         self._runtime = runtime
         self._signals = signals
         self._ended = False
@@ -69,6 +75,19 @@ class Telemetry:
         self._undo.callback(lifecycle.install(hooks))
         atexit.register(self.shutdown)
         self._undo.callback(atexit.unregister, self.shutdown)
+        from otel_pipeline import children  # noqa: PLC0415  multiprocessing takes long to load
+
+        self._undo.callback(children.follow(self, self._hand_over))
+
+    def _hand_over(self) -> Handed | None:
+        """Return what a child process needs to have the same telemetry."""
+        if self._ended:
+            return None
+        group = self._runtime.group
+        begin = functools.partial(
+            inherit, self.config, signals=self._signals, group=None if group is None else group.key
+        )
+        return begin, propagation.Place.here()
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else "running"
@@ -123,19 +142,20 @@ class Telemetry:
             timeout: Seconds to wait at most, all signals together; the shutdown timeout by default.
         """
         global _current  # noqa: PLW0603  one telemetry per process, by design
-        with _lock:
-            if self._ended:
-                return
-            self._ended = True
-        try:
-            if self._rules:
-                lifecycle.close_all()
-            self._runtime.shutdown(self.config.shutdown_timeout if timeout is None else timeout)
-        finally:
-            self._undo.close()
+        with lifecycle.ending():
             with _lock:
-                if _current is self:
-                    _current = None
+                if self._ended:
+                    return
+                self._ended = True
+            try:
+                if self._rules:
+                    lifecycle.close_all()
+                self._runtime.shutdown(self.config.shutdown_timeout if timeout is None else timeout)
+            finally:
+                self._undo.close()
+                with _lock:
+                    if _current is self:
+                        _current = None
 
     def _differences(self, config: Config, *, signals: bool) -> list[tuple[str, bool]]:
         """Return what differs from another configuration, and whether somebody asked for it.
@@ -225,7 +245,8 @@ def configure(
             differences = running._differences(config, signals=signals)  # noqa: SLF001  same module
             if not differences or not (replace or any(asked for _, asked in differences)):
                 return running
-            if not replace:
+            inherited = running._inherited or running._process != os.getpid()  # noqa: SLF001
+            if not replace and not inherited:
                 raise ConfigurationError(_conflict([said for said, asked in differences if asked]))
             running.shutdown()
         for warning in config.warnings:
@@ -240,6 +261,24 @@ def configure(
             _current = Telemetry(config, runtime.build(config), signals=signals)
             _current._take_over()  # noqa: SLF001  same module
         return _current
+
+
+def inherit(config: Config, *, signals: bool, group: str | None) -> None:
+    """Set telemetry up as it was in the process that started this one, unless it runs already.
+
+    Args:
+        config: The parent's configuration.
+        signals: As in `configure`.
+        group: Key of the parent's group of processes.
+    """
+    global _current  # noqa: PLW0603  one telemetry per process, by design
+    with _lock:
+        if _current is None:
+            from otel_pipeline.sdk import runtime  # noqa: PLC0415  the SDK is loaded when used
+
+            built = runtime.build(config, group)
+            _current = Telemetry(config, built, signals=signals, inherited=True)
+            _current._take_over()  # noqa: SLF001  same module
 
 
 @contextlib.contextmanager
