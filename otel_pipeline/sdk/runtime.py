@@ -21,7 +21,7 @@ from otel_pipeline.metrics.cells import filter_exemplars
 from otel_pipeline.metrics.registry import vocabulary_shape
 from otel_pipeline.metrics.snapshots import Point
 from otel_pipeline.redaction import OFF, Redactor
-from otel_pipeline.sdk import providers
+from otel_pipeline.sdk import last_values, providers
 from otel_pipeline.sdk.batch import BatchProcessor
 from otel_pipeline.sdk.console import ConsoleTransport
 from otel_pipeline.sdk.ledger import Ledger, Ledgers
@@ -167,6 +167,8 @@ def build(config: Config) -> Runtime:
             _build_traces(runtime, config, resource, redactor)
             _build_metrics(runtime, config, resource)
             _build_logs(runtime, config, resource, redactor)
+            # Behind the others, whose last count they show.
+            runtime.exporters.extend(last_values.exporters(config))
         undo.callback(
             logs.set_up(
                 service=config.service_name,
@@ -287,24 +289,29 @@ def _build_metrics(runtime: Runtime, config: Config, resource: Resource) -> None
         # Never undone: the provider's owner may collect a last time after our end.
         REGISTRY.bridge(otel_metrics.get_meter("otel_pipeline", __version__))
         return
-    if not config.metrics.exporters:
+    if not config.metrics.exporters and not config.keeps_last_values:
         return
     runtime.ledgers.metrics.state = "owned"
     since = time.time_ns()
     runtime.undo.callback(REGISTRY.add_source(lambda: _ledger_families(runtime.ledgers, since)))
+    if "prometheus" in config.metrics.exporters or config.keeps_last_values:
+        _show(runtime, resource)
     for name in config.metrics.exporters:
         if name == "prometheus":
-            _serve(runtime, config, resource)
+            _serve(runtime, config)
         else:
             _push(runtime, config, resource, console=name == "console")
 
 
-def _serve(runtime: Runtime, config: Config, resource: Resource) -> None:
+def _show(runtime: Runtime, resource: Resource) -> None:
+    """Put on the page what the SDK's instruments recorded, and what the process is."""
     reader = SnapshotReader()
     runtime.undo.callback(providers.add_reader(reader, resource))
-    exposition = default_exposition()
-    runtime.undo.callback(exposition.attach(reader, resource))
-    server = _listen(config, exposition.render)
+    runtime.undo.callback(default_exposition().attach(reader, resource))
+
+
+def _serve(runtime: Runtime, config: Config) -> None:
+    server = _listen(config, default_exposition().render)
     if server is not None:
         runtime.undo.callback(server.stop)
         runtime.metrics_url = server.url
