@@ -48,6 +48,8 @@ __all__ = [
 _WRITING: Final = 0.05
 #: Shortest time-out of a push, in seconds: 0 would mean something else to a socket.
 _SHORTEST: Final = 0.001
+#: Why something that hangs did not work.
+_TOO_LATE: Final = "no answer in time"
 #: Bytes of a Pushgateway's answer that are shown when it refuses.
 _MOST_SHOWN: Final = 300
 
@@ -150,10 +152,11 @@ class LastValues:
         if reason is not None:
             again = self._ask(first.deadline, only_if_changed=True)
             until = max(first.deadline, time.monotonic()) + grace
-            reason = _answer(again, until) or reason
+            answer = _answer(again, until)
+            reason = reason if answer is None else answer
         self._wishes.put(None)
         if reason is None:
-            reason = f"no answer within {timeout:g} s"
+            reason = _TOO_LATE
         if reason:
             self._complain(reason)
 
@@ -214,6 +217,8 @@ def _reason(error: Exception) -> str:
         return f"{error.code} {error.reason}"
     if isinstance(error, URLError) and isinstance(error.reason, Exception):
         return _reason(error.reason)
+    if isinstance(error, TimeoutError):
+        return _TOO_LATE
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
