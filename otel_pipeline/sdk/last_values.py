@@ -291,8 +291,8 @@ class Pushgateway:
             remedy = "Correct the credentials: OTEL_PIPELINE_PUSHGATEWAY=http://USER:PASSWORD@HOST"
         elif reason.startswith("400"):
             remedy = (
-                "No label of OTEL_PIPELINE_PUSHGATEWAY_GROUPING may be one that a metric has; and "
-                "metrics of one name need one type and one help text in all that is pushed."
+                "No label of OTEL_PIPELINE_PUSHGATEWAY_GROUPING may be one that a metric has, "
+                "and metrics of one name must have one type in all that is pushed."
             )
         return (
             f"metrics could not be pushed to {self._settings.url} ({reason}): the last values of "
