@@ -16,6 +16,7 @@ from otel_pipeline.version import __version__
 
 if TYPE_CHECKING:
     from otel_pipeline.logs import get_logger
+    from otel_pipeline.sdk.last_values import push_to_gateway, write_to_textfile
     from otel_pipeline.sdk.metrics_server import start_http_server
 
 __all__ = [
@@ -35,13 +36,17 @@ __all__ = [
     "current_stage",
     "errors",
     "get_logger",
+    "push_to_gateway",
     "start_http_server",
+    "write_to_textfile",
 ]
 
 #: Names that are loaded when they are first used, since they bring heavier libraries.
 _LAZY = {
     "get_logger": "otel_pipeline.logs",
+    "push_to_gateway": "otel_pipeline.sdk.last_values",
     "start_http_server": "otel_pipeline.sdk.metrics_server",
+    "write_to_textfile": "otel_pipeline.sdk.last_values",
 }
 
 

@@ -20,9 +20,9 @@ from otel_pipeline.semconv import SIGNALS, Signal
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from otel_pipeline.config import Config, SignalConfig
+    from otel_pipeline.config import Config, PushgatewayConfig, SignalConfig
 
 __all__ = ["Finding", "add_arguments", "examine_all", "run"]
 
@@ -111,6 +111,7 @@ def examine_all() -> Iterator[Finding]:
     for signal in SIGNALS:
         yield from _collector(config, signal)
     yield from _skew(config)
+    yield from _last_values(config)
     if "prometheus" in config.metrics.exporters:
         yield from _endpoint(config)
 
@@ -273,6 +274,39 @@ def _date_of(endpoint: str) -> float | None:
     return None
 
 
+def _last_values(config: Config) -> Iterator[Finding]:
+    from otel_pipeline.sdk.last_values import Textfile  # noqa: PLC0415
+
+    if config.textfile is not None:
+        textfile = Textfile(config.textfile)
+        problem = textfile.problem()
+        if problem:
+            yield Finding(
+                "textfile",
+                "problem",
+                f"{config.textfile} cannot be written: {problem}",
+                "create the folder, make it writable, or correct OTEL_PIPELINE_TEXTFILE",
+            )
+        else:
+            yield Finding("textfile", "ok", f"{config.textfile} can be written")
+    if config.pushgateway is not None:
+        yield _gateway(config.pushgateway)
+
+
+def _gateway(settings: PushgatewayConfig) -> Finding:
+    check = "pushgateway"
+    try:
+        _get(f"{settings.url}/-/ready", "text/plain", settings.headers)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return Finding(
+            check,
+            "problem",
+            f"{settings.url} is not ready for a push: {error}",
+            "start a Pushgateway there, or correct OTEL_PIPELINE_PUSHGATEWAY and its credentials",
+        )
+    return Finding(check, "ok", f"{settings.url} is ready")
+
+
 def _endpoint(config: Config) -> Iterator[Finding]:
     from otel_pipeline.sdk.metrics_server import MetricsServer, default_exposition  # noqa: PLC0415
 
@@ -358,9 +392,14 @@ def _parses(url: str) -> Finding:
     return Finding("metrics page", "ok", f"{families} metrics, readable in both formats")
 
 
-def _get(url: str, accept: str) -> str:
+def _get(url: str, accept: str, headers: Mapping[str, str] | None = None) -> str:
     request = urllib.request.Request(  # noqa: S310  always http to a configured host
-        url, headers={"Accept": accept, "User-Agent": f"{_USER_AGENT}/{os.getpid()}"}
+        url,
+        headers={
+            "Accept": accept,
+            "User-Agent": f"{_USER_AGENT}/{os.getpid()}",
+            **(headers or {}),
+        },
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=_PAGE_SECONDS) as response:

@@ -6,9 +6,16 @@
 from __future__ import annotations
 
 from otel_pipeline.config._load import Examined, examine, load
-from otel_pipeline.config._model import BatchConfig, Config, OtlpConfig, Setting, SignalConfig
+from otel_pipeline.config._model import (
+    BatchConfig,
+    Config,
+    OtlpConfig,
+    PushgatewayConfig,
+    Setting,
+    SignalConfig,
+)
 from otel_pipeline.config._options import OPTIONS, Option
-from otel_pipeline.config._parse import parse_duration
+from otel_pipeline.config._parse import parse_duration, take_credentials
 from otel_pipeline.config._rows import Row, rows
 
 __all__ = [
@@ -18,6 +25,7 @@ __all__ = [
     "Examined",
     "Option",
     "OtlpConfig",
+    "PushgatewayConfig",
     "Row",
     "Setting",
     "SignalConfig",
@@ -25,4 +33,5 @@ __all__ = [
     "load",
     "parse_duration",
     "rows",
+    "take_credentials",
 ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from collections import ChainMap
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlunsplit
+from urllib.parse import urlunsplit
 
 from otel_pipeline.config import _parse
 from otel_pipeline.config._layers import (
@@ -16,7 +15,14 @@ from otel_pipeline.config._layers import (
     default_layer,
     text_layer,
 )
-from otel_pipeline.config._model import BatchConfig, Config, OtlpConfig, Setting, SignalConfig
+from otel_pipeline.config._model import (
+    BatchConfig,
+    Config,
+    OtlpConfig,
+    PushgatewayConfig,
+    Setting,
+    SignalConfig,
+)
 from otel_pipeline.config._options import OPTIONS, OTLP_FIELDS
 from otel_pipeline.errors import ConfigurationError
 
@@ -221,6 +227,8 @@ class _Builder:
             histogram_aggregation=value("histogram_aggregation"),
             exemplar_filter=value("exemplar_filter"),
             cardinality_limit=value("cardinality_limit"),
+            textfile=value("textfile"),
+            pushgateway=self._pushgateway(attributes[_SERVICE_NAME]),
             log_format=value("log_format"),
             log_level=value("log_level"),
             log_stream=value("log_stream"),
@@ -272,7 +280,7 @@ class _Builder:
 
     def _otlp(self, signal: str, *, used: bool) -> OtlpConfig:
         picked = {field: self._pick(signal, field) for field in OTLP_FIELDS}
-        endpoint, authorization = _take_credentials(self._endpoint(signal, picked, used=used))
+        endpoint, authorization = _parse.take_credentials(self._endpoint(signal, picked, used=used))
         self._show_otlp(signal, picked, endpoint)
         has_pair = self._client_pair(picked)
         scheme = _parse.split_endpoint(endpoint).scheme
@@ -332,6 +340,14 @@ class _Builder:
                 self._problem(one, f"needs {other.option.variable} too")
         return certificate.is_set and key.is_set
 
+    def _pushgateway(self, service_name: str) -> PushgatewayConfig | None:
+        url = self._value("pushgateway")
+        if url is None:
+            return None
+        bare, authorization = _parse.take_credentials(url)
+        labels = self._value("pushgateway_grouping") or {}
+        return PushgatewayConfig(bare, {"job": service_name, **labels}, authorization)
+
     def _batch(self, name: str) -> BatchConfig:
         queue, batch = self._all[f"{name}_max_queue"], self._all[f"{name}_max_batch"]
         size = min(queue.value, batch.value)
@@ -354,18 +370,3 @@ class _Builder:
 
 def _without(left_out: str, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in names if name != left_out)
-
-
-def _take_credentials(endpoint: str) -> tuple[str, dict[str, str]]:
-    """Return an endpoint without its credentials, and these as a header.
-
-    From here on no message, log line or file that names the endpoint can leak them.
-    """
-    parts = _parse.split_endpoint(endpoint)
-    user, at, host = parts.netloc.rpartition("@")
-    if not at:
-        return endpoint, {}
-    name, _, password = user.partition(":")
-    token = base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
-    bare = urlunsplit(parts._replace(netloc=host)).removeprefix("" if parts.scheme else "//")
-    return bare, {"authorization": f"Basic {token}"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["BatchConfig", "Config", "OtlpConfig", "Setting", "SignalConfig"]
+__all__ = ["BatchConfig", "Config", "OtlpConfig", "PushgatewayConfig", "Setting", "SignalConfig"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,21 @@ class BatchConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PushgatewayConfig:
+    """Where the last values of metrics are pushed.
+
+    Attributes:
+        url: The base URL, without credentials.
+        grouping: The labels of the grouping key, `job` among them.
+        headers: Credentials of the URL as a header, or empty.
+    """
+
+    url: str
+    grouping: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """One variable as it came out.
 
@@ -118,6 +133,8 @@ class Config:
         histogram_aggregation: How OpenTelemetry's own histograms are sent.
         exemplar_filter: Which measurements may become exemplars.
         cardinality_limit: Most label sets of one metric.
+        textfile: File for the last values of metrics, or None.
+        pushgateway: Where the last values of metrics are pushed, or None.
         log_format: How log lines are printed; None for what suits the stream.
         log_level: Lowest level printed and sent, as a number of stdlib `logging`.
         log_stream: Where log lines are printed.
@@ -160,6 +177,8 @@ class Config:
     ]
     exemplar_filter: Literal["trace_based", "always_on", "always_off"]
     cardinality_limit: int
+    textfile: str | None
+    pushgateway: PushgatewayConfig | None
     log_format: Literal["json", "console"] | None
     log_level: int
     log_stream: Literal["stdout", "stderr"]
@@ -173,6 +192,11 @@ class Config:
     config_file: str | None
     settings: Mapping[str, Setting] = field(compare=False, repr=False)
     warnings: tuple[str, ...] = field(compare=False)
+
+    @property
+    def keeps_last_values(self) -> bool:
+        """Whether the page of metrics is to outlive the program."""
+        return self.textfile is not None or self.pushgateway is not None
 
     @property
     def sources(self) -> Mapping[str, str]:

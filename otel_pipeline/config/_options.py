@@ -394,6 +394,37 @@ _METRICS = (
     ),
 )
 
+_LAST_VALUES = (
+    Option(
+        "OTEL_PIPELINE_TEXTFILE",
+        "textfile",
+        "",
+        _parse.textfile,
+        "File ending in .prom to which the page of metrics is written when a run or the program "
+        "ends, for node_exporter's textfile collector.",
+        "Last values",
+    ),
+    Option(
+        "OTEL_PIPELINE_PUSHGATEWAY",
+        "pushgateway",
+        "",
+        _parse.gateway,
+        "URL of a Pushgateway to which the page of metrics is pushed when the program ends; "
+        "credentials before the host are sent as basic authentication.",
+        "Last values",
+        mask=_parse.mask_url,
+    ),
+    Option(
+        "OTEL_PIPELINE_PUSHGATEWAY_GROUPING",
+        "pushgateway_grouping",
+        "",
+        _parse.grouping,
+        "Grouping key of that push: job=orders,instance=a; values percent-encoded. "
+        "job is the service's name unless given.",
+        "Last values",
+    ),
+)
+
 _LOGS = (
     Option(
         "OTEL_PIPELINE_LOG_FORMAT",
@@ -544,6 +575,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     *_SAMPLING,
     *_batching("BSP", "span_batch", "spans", "5000", "Traces"),
     *_METRICS,
+    *_LAST_VALUES,
     *_LOGS,
     *_batching("BLRP", "log_batch", "log records", "1000", "Logs"),
     *_REDACTION,

@@ -6,12 +6,13 @@ that ends the sentence "VARIABLE='text' ...".
 
 from __future__ import annotations
 
+import base64
 import math
 import os
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from otel_pipeline.errors import ConfigurationError
 
@@ -28,6 +29,7 @@ _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 NO_DURATION = "is not a duration; give seconds (90) or units (90s, 15m, 24h, 1d, 1h30m)"
 
+_LABEL_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 _BAD_URL_CHARACTER = re.compile(r"[\x00-\x20\x7f]")
@@ -283,8 +285,28 @@ def readable_file(given: str) -> str:
     return path
 
 
+def textfile(given: str) -> str:
+    """Return the whole path of a file that node_exporter would read."""
+    if not given.endswith(".prom"):
+        raise ValueError("does not end in .prom, and node_exporter reads no other files")
+    return os.path.abspath(os.path.expanduser(given))  # noqa: PTH100, PTH111 - paths stay text
+
+
 def endpoint(given: str) -> str:
     """Return an `http` or `https` URL, or `host:port` as gRPC takes it."""
+    if not _is_endpoint(given):
+        raise ValueError("is not a URL such as http://localhost:4318, nor host:port for grpc")
+    return given
+
+
+def gateway(given: str) -> str:
+    """Return the URL of a Pushgateway; without a scheme it is `http`, as for prometheus_client."""
+    if not _is_endpoint(given) or re.search("[?#]", given):
+        raise ValueError("is not a URL such as http://localhost:9091")
+    return (given if "://" in given else f"http://{given}").rstrip("/")
+
+
+def _is_endpoint(given: str) -> bool:
     try:
         parts = split_endpoint(given)
         usable = parts.scheme in {"", "http", "https"} and bool(parts.hostname)
@@ -293,14 +315,27 @@ def endpoint(given: str) -> str:
         usable = usable and "@" not in f"{parts.path}{parts.query}{parts.fragment}"
     except ValueError:  # a port that is no number, or half an IPv6 address
         usable = False
-    if not usable or _BAD_URL_CHARACTER.search(given):
-        raise ValueError("is not a URL such as http://localhost:4318, nor host:port for grpc")
-    return given
+    return usable and not _BAD_URL_CHARACTER.search(given)
 
 
 def split_endpoint(given: str) -> SplitResult:
     """Return the parts of an endpoint; the scheme is empty for `host:port`."""
     return urlsplit(given if "://" in given else f"//{given}")
+
+
+def take_credentials(given: str) -> tuple[str, dict[str, str]]:
+    """Return an endpoint without its credentials, and these as a header.
+
+    From here on no message, log line or file that names the endpoint can leak them.
+    """
+    parts = split_endpoint(given)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return given, {}
+    name, _, password = user.partition(":")
+    token = base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
+    bare = urlunsplit(parts._replace(netloc=host)).removeprefix("" if parts.scheme else "//")
+    return bare, {"authorization": f"Basic {token}"}
 
 
 def pairs(given: str) -> dict[str, str]:
@@ -320,6 +355,17 @@ def _decoded(given: str) -> str:
         return unquote(given.strip(), errors="strict")
     except UnicodeDecodeError:
         raise ValueError("has a percent-encoded part that is not UTF-8") from None
+
+
+def grouping(given: str) -> dict[str, str]:
+    """Return the labels of a grouping key."""
+    found = pairs(given)
+    for name in found:
+        if not _LABEL_NAME.fullmatch(name):
+            raise ValueError(f"has {name!r}, which is not the name of a label")
+    if not found.get("job", "job"):
+        raise ValueError("has an empty job; leave it out for the service's name")
+    return found
 
 
 def headers(given: str) -> dict[str, str]:

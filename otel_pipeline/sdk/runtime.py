@@ -24,7 +24,7 @@ from otel_pipeline.metrics.registry import vocabulary_shape
 from otel_pipeline.metrics.snapshots import Point
 from otel_pipeline.redaction import OFF, Redactor
 from otel_pipeline.sdk import group as groups
-from otel_pipeline.sdk import providers
+from otel_pipeline.sdk import last_values, providers
 from otel_pipeline.sdk.batch import BatchProcessor
 from otel_pipeline.sdk.console import ConsoleTransport
 from otel_pipeline.sdk.group import Group
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.config import Config, SignalConfig
     from otel_pipeline.metrics.snapshots import Family
-    from otel_pipeline.sdk.prometheus import Exposition, Renderer
+    from otel_pipeline.sdk.prometheus import Renderer
     from otel_pipeline.sdk.spool import Shelf
 
 __all__ = ["Runtime", "build", "idle"]
@@ -187,6 +187,9 @@ def build(config: Config, group: str | None = None) -> Runtime:
             _build_traces(runtime, config, resource, redactor)
             _build_metrics(runtime, config, resource, group)
             _build_logs(runtime, config, resource, redactor)
+            if group is None:  # else the process that leads the group does it
+                # Behind the others, whose last count they show.
+                runtime.exporters.extend(last_values.exporters(config))
         undo.callback(
             logs.set_up(
                 service=config.service_name,
@@ -332,23 +335,26 @@ def _build_metrics(runtime: Runtime, config: Config, resource: Resource, group: 
         # Never undone: the provider's owner may collect a last time after our end.
         REGISTRY.bridge(otel_metrics.get_meter("otel_pipeline", __version__))
         return
-    if not config.metrics.exporters:
+    if not config.metrics.exporters and not config.keeps_last_values:
         return
     runtime.ledgers.metrics.state = "owned"
     since = time.time_ns()
     runtime.undo.callback(REGISTRY.add_source(lambda: _ledger_families(runtime.ledgers, since)))
+    serves = "prometheus" in config.metrics.exporters
+    if serves or config.keeps_last_values:
+        _show(runtime, config, resource, group, serves=serves)
     for name in config.metrics.exporters:
-        if name == "prometheus":
-            _serve(runtime, config, resource, group)
-        else:
+        if name != "prometheus":
             _push(runtime, config, resource, console=name == "console")
 
 
-def _serve(runtime: Runtime, config: Config, resource: Resource, group: str | None) -> None:
+def _show(
+    runtime: Runtime, config: Config, resource: Resource, group: str | None, *, serves: bool
+) -> None:
+    """Make the page: what all processes of the service have, and what this process is."""
     reader = SnapshotReader()
     runtime.undo.callback(providers.add_reader(reader, resource))
     exposition = default_exposition()
-
     shown = contextlib.ExitStack()
     runtime.undo.callback(shown.close)
 
@@ -357,27 +363,20 @@ def _serve(runtime: Runtime, config: Config, resource: Resource, group: str | No
         shown.callback(exposition.attach(reader, resource))
 
     show(resource)
-    processes = _group(config, exposition, group)
-    if not config.prometheus_port:
+    host, port = config.prometheus_host, config.prometheus_port if serves else 0
+    processes = Group(
+        group or groups.key_of(config.service_name, host, port),
+        collect=exposition.own_families,
+        serve=_Listener(config, exposition.render).listen if serves else lambda _: None,
+        limits_of=REGISTRY.limits_of,
+    )
+    processes.join()
+    if not port:
         runtime.undo.callback(groups.tell_programs(processes.key, config.service_name))
     runtime.undo.callback(exposition.combine(processes.families))
     runtime.undo.callback(processes.leave)
     runtime.group = processes
     runtime.renewals += [show, lambda _: processes.forked()]
-
-
-def _group(config: Config, exposition: Exposition, key: str | None) -> Group:
-    """Return the group of processes that share this one's `/metrics`, which this one has joined."""
-    host, port = config.prometheus_host, config.prometheus_port
-    listener = _Listener(config, exposition.render)
-    group = Group(
-        key or groups.key_of(config.service_name, host, port),
-        collect=exposition.own_families,
-        serve=listener.listen,
-        limits_of=REGISTRY.limits_of,
-    )
-    group.join()
-    return group
 
 
 class _Listener:

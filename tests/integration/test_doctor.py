@@ -13,9 +13,11 @@ import pytest
 from otel_pipeline import Counter, clock, configure
 from otel_pipeline.cli import doctor, main
 from tests.otlp_receiver import grpc_receiver, otlp_receiver
+from tests.pushgateway import pushgateway
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.otlp_receiver import HttpReceiver
 
@@ -166,6 +168,28 @@ def test_a_running_pipeline_is_looked_at(
         request = urllib.request.Request(telemetry.metrics_url, headers=agent)
         urllib.request.urlopen(request, timeout=10).close()
         assert "by Prometheus/2.50 from 127.0.0.1" in run(capsys)[1]["scraped"][0]["message"]
+
+
+def test_where_last_values_go_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A folder and a Pushgateway that are there are fine; otherwise there is a remedy."""
+    for name in ("TRACES", "LOGS"):
+        monkeypatch.setenv(f"OTEL_{name}_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_PIPELINE_TEXTFILE", str(tmp_path / "x.prom"))
+    with pushgateway() as gateway:
+        url = gateway.url.replace("//", "//me:hunter2@")
+        monkeypatch.setenv("OTEL_PIPELINE_PUSHGATEWAY", url)
+        status, found = run(capsys)
+        assert (status, found["pushgateway"][0]["message"]) == (0, f"{gateway.url} is ready")
+        assert found["textfile"][0]["status"] == "ok"
+    monkeypatch.setenv("OTEL_PIPELINE_TEXTFILE", str(tmp_path / "missing" / "x.prom"))
+    status, found = run(capsys)
+    assert status == 1
+    assert "there is no folder" in found["textfile"][0]["message"]
+    assert "OTEL_PIPELINE_TEXTFILE" in found["textfile"][0]["remedy"]
+    assert "Connection refused" in found["pushgateway"][0]["message"]
+    assert "hunter2" not in str(found)
 
 
 def test_the_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:

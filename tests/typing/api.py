@@ -18,7 +18,9 @@ from otel_pipeline import (
     configure,
     current_stage,
     get_logger,
+    push_to_gateway,
     start_http_server,
+    write_to_textfile,
 )
 from otel_pipeline.pipeline import Batch, Queue, Run, Stage
 from otel_pipeline.propagation import (
@@ -115,6 +117,8 @@ with ThreadPoolExecutor(2) as pool:
 
 server, thread = start_http_server(8000, addr="localhost")
 server.shutdown()
+write_to_textfile("orders.prom")
+push_to_gateway("gateway:9091", "orders", grouping_key={"instance": "a"}, timeout=5)
 
 with capture(fixed_ids=True, clock=ManualClock()) as captured:
     assert_type(captured, Capture)

@@ -95,6 +95,8 @@ def test_without_settings_the_defaults_hold() -> None:
         "histogram_aggregation": "explicit_bucket_histogram",
         "exemplar_filter": "trace_based",
         "cardinality_limit": 1000,
+        "textfile": None,
+        "pushgateway": None,
         "log_format": None,
         "log_level": 20,
         "log_stream": "stdout",
@@ -204,6 +206,14 @@ def test_a_bad_variable_behind_an_argument_is_not_looked_at() -> None:
         ({"redact_allow": ("a",)}, {"OTEL_PIPELINE_REDACT_ALLOW": " a ,"}),
         ({"spool_max_age": timedelta(hours=2)}, {"OTEL_PIPELINE_SPOOL_MAX_AGE": "2h"}),
         ({"spool_dir": PurePosixPath("/var/spool")}, {"OTEL_PIPELINE_SPOOL_DIR": "/var/spool"}),
+        ({"textfile": PurePosixPath("/var/x.prom")}, {"OTEL_PIPELINE_TEXTFILE": "/var/x.prom"}),
+        (
+            {"pushgateway": "gateway:9091", "pushgateway_grouping": {"team": "a b"}},
+            {
+                "OTEL_PIPELINE_PUSHGATEWAY": "http://gateway:9091/",
+                "OTEL_PIPELINE_PUSHGATEWAY_GROUPING": "team=a%20b",
+            },
+        ),
         ({"otlp_headers": {"a": "x y,z="}}, {"OTEL_EXPORTER_OTLP_HEADERS": "A=x%20y%2Cz%3D"}),
         ({"resource_attributes": {"n": 1}}, {"OTEL_RESOURCE_ATTRIBUTES": "n=1"}),
         # Lengths of time are in seconds as arguments, also where the variable is in milliseconds.
@@ -333,6 +343,30 @@ def test_a_bad_argument_is_named(arguments: dict[str, Any], message: str) -> Non
         ("OTEL_RESOURCE_ATTRIBUTES", "=x", "is not a list such as key=value,key2=value2"),
         ("OTEL_RESOURCE_ATTRIBUTES", "a=%ff", "has a percent-encoded part that is not UTF-8"),
         ("OTEL_SERVICE_NAME", "caf\udce9", "is not UTF-8"),
+        (
+            "OTEL_PIPELINE_TEXTFILE",
+            "/var/orders.txt",
+            "does not end in .prom, and node_exporter reads no other files",
+        ),
+        *(
+            ("OTEL_PIPELINE_PUSHGATEWAY", url, "is not a URL such as http://localhost:9091")
+            for url in ("ftp://gateway", "http://", "http://gateway/#x", "http://gate way")
+        ),
+        (
+            "OTEL_PIPELINE_PUSHGATEWAY_GROUPING",
+            "orders",
+            "is not a list such as key=value,key2=value2",
+        ),
+        (
+            "OTEL_PIPELINE_PUSHGATEWAY_GROUPING",
+            "job=a,a-b=c",
+            "has 'a-b', which is not the name of a label",
+        ),
+        (
+            "OTEL_PIPELINE_PUSHGATEWAY_GROUPING",
+            "job=",
+            "has an empty job; leave it out for the service's name",
+        ),
     ],
 )
 def test_a_bad_variable_is_named(variable: str, value: str, reason: str) -> None:
@@ -859,7 +893,22 @@ def test_only_options_with_a_mask_are_secret() -> None:
         f"OTEL_EXPORTER_OTLP_{signal}{name}"
         for signal in ("", "TRACES_", "METRICS_", "LOGS_")
         for name in ("ENDPOINT", "HEADERS")
-    }
+    } | {"OTEL_PIPELINE_PUSHGATEWAY"}
+
+
+def test_credentials_of_a_gateway_are_kept_apart_and_masked() -> None:
+    """What is shown of a Pushgateway has no password, and its job is the service's name."""
+    config = load(
+        {"OTEL_PIPELINE_PUSHGATEWAY": "https://me:p%40ssword9@gateway/base/"}, service_name="orders"
+    )
+    assert config.pushgateway is not None
+    assert config.pushgateway.url == "https://gateway/base"
+    assert config.pushgateway.grouping == {"job": "orders"}
+    token = base64.b64encode(b"me:p@ssword9").decode()
+    assert config.pushgateway.headers == {"authorization": f"Basic {token}"}
+    shown = f"{config}{rows(config)}"
+    assert "ssword9" not in shown
+    assert token not in shown
 
 
 # --- durations -----------------------------------------------------------------------------------
