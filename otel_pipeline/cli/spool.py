@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
-_SIGNALS = (Signal.TRACES, Signal.LOGS)
+_SIGNALS = (Signal.TRACES, Signal.METRICS, Signal.LOGS)
 
 
 @dataclass(slots=True)

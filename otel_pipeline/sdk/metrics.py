@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from otel_pipeline.metrics.snapshots import Exemplar, Family
     from otel_pipeline.sdk.ledger import Ledger
     from otel_pipeline.sdk.sdk_reader import SnapshotReader
+    from otel_pipeline.sdk.spool import Shelf
     from otel_pipeline.sdk.transport import Outcome, Transport
 
 __all__ = ["MetricPush", "Totals", "changes", "encode", "point_count"]
@@ -428,8 +429,9 @@ class _Watched:
 class MetricPush:
     """Sends all metrics by OTLP every so many seconds, from a daemon thread.
 
-    While an earlier push is still on its way no new one is made: the next carries its totals (with
-    `delta`, all changes since the last push that was delivered). The ledger counts data points.
+    While an earlier push is still in memory no new one is made: the next carries its totals (with
+    `delta`, all changes since the last push that was delivered, or written to disk). The ledger
+    counts data points.
 
     A forked child sends nothing until it calls `restart`.
 
@@ -443,6 +445,7 @@ class MetricPush:
         interval: Seconds between two pushes.
         timeout: Seconds for one request.
         delta: Whether to send changes instead of totals.
+        shelf: Where pushes wait on disk while the receiver is away, or None.
     """
 
     def __init__(
@@ -457,6 +460,7 @@ class MetricPush:
         interval: float = 60.0,
         timeout: float = 30.0,
         delta: bool = False,
+        shelf: Shelf | None = None,
     ) -> None:
         self._collect = collect
         self._sdk_reader = sdk_reader
@@ -465,10 +469,12 @@ class MetricPush:
         self._interval = interval
         self._timeout = timeout
         self._delta = delta
+        # What is on its way by the disk is not sent again: it arrives, or is counted.
+        self._acknowledges_early = shelf is not None
         self._queue: BatchProcessor[_Push] = BatchProcessor(
             Signal.METRICS,
             encode=self._encode,
-            transport=_Watched(transport, self._acknowledge),
+            transport=transport if shelf else _Watched(transport, self._acknowledge),
             ledger=ledger,
             explicit=explicit,
             timeout=timeout,
@@ -476,6 +482,7 @@ class MetricPush:
             max_batch=1,
             delay=0.0,
             count=attrgetter("count"),
+            shelf=shelf,
         )
         self._reset()
         _LIVE.add(self)
@@ -494,6 +501,10 @@ class MetricPush:
     def away(self) -> bool:
         """Whether nothing answered the last attempt."""
         return self._queue.away
+
+    def recover(self) -> None:
+        """Begin to send what earlier processes left on disk; returns at once."""
+        self._queue.recover()
 
     def start(self) -> None:
         """Begin to push, first after one interval."""
@@ -620,6 +631,8 @@ class MetricPush:
 
     def _encode(self, pushes: Sequence[_Push]) -> bytes:
         (self._sending,) = pushes
+        if self._acknowledges_early:
+            self._acknowledge()
         return self._sending.request.SerializeToString()
 
     def _acknowledge(self) -> None:

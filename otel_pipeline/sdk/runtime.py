@@ -441,19 +441,22 @@ def _push(runtime: Runtime, config: Config, resource: Resource, *, console: bool
     reader = SnapshotReader(exponential=config.histogram_aggregation.startswith("base2"))
     runtime.undo.callback(providers.add_reader(reader, resource))
     otlp = config.metrics.otlp
+    transport = ConsoleTransport(Signal.METRICS) if console else transport_for(Signal.METRICS, otlp)
+    shelf = None if console else _shelf(runtime, config, Signal.METRICS, transport.endpoint)
     push = MetricPush(
         collect=REGISTRY.collect,
         sdk_reader=reader,
-        transport=ConsoleTransport(Signal.METRICS)
-        if console
-        else transport_for(Signal.METRICS, otlp),
+        transport=transport,
         ledger=Ledger("owned") if console else runtime.ledgers.metrics,
         explicit=console or otlp.explicit,
         interval=config.metric_export_interval,
         timeout=config.metric_export_timeout,
         resource=resource,
         delta=config.temporality != "cumulative",
+        shelf=shelf,
     )
+    if shelf is not None and shelf.spool.exists():
+        push.recover()
     push.start()
     runtime.exporters.append(push)
     runtime.renewals.append(push.restart)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -539,3 +540,53 @@ class TestMishaps:
         script.gate.set()
         wait_until(lambda: counts(first) == {"produced": 2, "delivered": 2})
         assert sent(script) == ["a", "b"]
+
+
+PUSHES = """
+import json, sys
+from otel_pipeline import Counter, configure
+telemetry = configure("pushes", prometheus_port=0)
+Counter("push_jobs", "Jobs").inc(int(sys.argv[1]))
+telemetry.shutdown()
+print(json.dumps(telemetry.report()["metrics"]))
+"""
+
+
+@pytest.mark.parametrize("temporality", ["cumulative", "delta"])
+def test_the_last_push_of_metrics_waits_on_disk(temporality: str, tmp_path: Path) -> None:
+    """A short job's metrics reach a collector that was away, by the next run, exactly once."""
+
+    def run(jobs: int) -> dict[str, int]:
+        result = subprocess.run(
+            [sys.executable, "-c", PUSHES, str(jobs)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+            env={
+                "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+                "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": temporality,
+                "OTEL_LOGS_EXPORTER": "none",
+                "OTEL_METRICS_EXPORTER": "otlp",
+                "OTEL_PIPELINE_SPOOL_DIR": str(tmp_path),
+                "OTEL_TRACES_EXPORTER": "none",
+            },
+        )
+        report: dict[str, int] = json.loads(result.stdout)
+        return report
+
+    with otlp_receiver() as receiver:
+        receiver.answer(status=503)
+        first = run(5)
+        assert first["pending_disk"] == first["produced"] > 0
+        receiver.accept()
+        second = run(7)
+        values = [
+            point.as_double or point.as_int
+            for metric in receiver.metrics
+            if metric.name == "push_jobs"
+            for point in metric.sum.data_points
+        ]
+    assert second["recovered"] == first["pending_disk"]
+    assert second["delivered"] == second["produced"] + second["recovered"]
+    assert sorted(values) == [5, 7]
