@@ -12,16 +12,27 @@ import structlog
 
 from otel_pipeline import diagnostics, redaction
 from otel_pipeline.logs.chain import make_chain
+from otel_pipeline.logs.otlp import is_error
 from otel_pipeline.logs.output import LineLogger
 from otel_pipeline.logs.rendering import render_console
 from otel_pipeline.logs.values import plain
+from otel_pipeline.semconv import Event, LogField
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from structlog.typing import FilteringBoundLogger, Processor
 
-__all__ = ["BoundLogger", "bound_logger_at", "get_logger", "interpolate"]
+    from otel_pipeline.logs.volume import Volume
+
+__all__ = [
+    "BoundLogger",
+    "bound_logger_at",
+    "get_logger",
+    "interpolate",
+    "limited_logger_at",
+    "tell_suppressed",
+]
 
 _NO_EVENT: Final = ""
 _EVENT: Final = "event"
@@ -153,6 +164,48 @@ def _level_number(name: object) -> int:
 def bound_logger_at(level: int) -> type[BoundLogger]:
     """Return the bound logger that logs `level` and what is above it."""
     return type("BoundLogger", (BoundLogger,), {"level": level, "__doc__": BoundLogger.__doc__})
+
+
+class _LimitedLogger(BoundLogger):
+    """A bound logger that asks about each line whether it is kept.
+
+    It asks before anything is done for the line, and with the event as the program wrote it:
+    arguments that are put into it do not make it another one.
+    """
+
+    volume: ClassVar[Volume]
+
+    def _log(
+        self, method: str, event: object, args: tuple[object, ...], fields: dict[str, Any]
+    ) -> None:
+        name = fields.get(_EVENT, event) if event is _NO_EVENT else event
+        already = fields.get(LogField.SUPPRESSED) if name == Event.BATCH_PROCESSED else None
+        if type(already) is not int:
+            already = 0
+        suppressed = self.volume.ask(name, error=is_error(method), already=already)
+        if suppressed is not None:
+            if suppressed:
+                tell_suppressed(fields, suppressed, already)
+            super()._log(method, event, args, fields)
+
+
+def tell_suppressed(fields: dict[str, Any], suppressed: int, already: int = 0) -> None:
+    """Put the number of suppressed lines into the fields of a line.
+
+    Args:
+        fields: The fields; one of the caller's of that name becomes `fields.suppressed`.
+        suppressed: The number.
+        already: The part of it that the line tells of by itself.
+    """
+    if LogField.SUPPRESSED in fields and not already:
+        fields[f"fields.{LogField.SUPPRESSED}"] = fields[LogField.SUPPRESSED]
+    fields[LogField.SUPPRESSED] = suppressed
+
+
+def limited_logger_at(level: int, volume: Volume) -> type[BoundLogger]:
+    """Return the bound logger that logs `level` and above, as far as `volume` lets it."""
+    known = {"level": level, "volume": volume, "__doc__": BoundLogger.__doc__}
+    return type("BoundLogger", (_LimitedLogger,), known)
 
 
 class _LateLogger:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from opentelemetry._logs import Logger, LoggerProvider
     from structlog.typing import EventDict, WrappedLogger
 
-__all__ = ["emit_otlp", "is_exported"]
+__all__ = ["emit_otlp", "is_error", "is_exported"]
 
 #: First parts of the names of loggers that exporters and the HTTP and gRPC libraries under them
 #: use. What they log about one export would be exported by the next, without end.
@@ -172,6 +172,17 @@ def _severity(level: str) -> tuple[SeverityNumber, str]:
     tens, ones = divmod(min(number, 59), 10)
     severity = SeverityNumber(_SEVERITY_OF_TENS[tens] + min(ones, 3))
     return severity, _SEVERITY_TEXT.get(name, name)
+
+
+def is_error(level: str) -> bool:
+    """Return whether a level, by its name, is error or above.
+
+    Example:
+        >>> is_error("info"), is_error("critical"), is_error("level 45")
+        (False, True, True)
+    """
+    number: int = _severity(level)[0].value
+    return number >= SeverityNumber.ERROR.value
 
 
 def _nanoseconds(timestamp: object) -> int:

@@ -83,6 +83,7 @@ class Runtime:
         metrics_url: The whole URL of `/metrics`, or None.
         spool: Where batches wait on disk, or None.
         redact_adopted_spans: Masks secrets in span attributes where the exporter is not ours.
+        log_volume: What keeps log lines back, or None.
     """
 
     ledgers: Ledgers
@@ -90,6 +91,7 @@ class Runtime:
     metrics_url: str | None = None
     spool: Spool | None = None
     redact_adopted_spans: Callable[[str, Any], Any] | None = None
+    log_volume: logs.Volume | None = None
     undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def flush(self, timeout: float) -> bool:
@@ -131,6 +133,8 @@ class Runtime:
 
     def shutdown(self, timeout: float) -> None:
         """End every exporter at the same time, then the metrics endpoint, then undo the set-up."""
+        if self.log_volume is not None:
+            logs.tell_rest(self.log_volume)
         try:
             for exporter in self.exporters:
                 exporter.close(timeout)
@@ -167,6 +171,7 @@ def build(config: Config) -> Runtime:
             _build_traces(runtime, config, resource, redactor)
             _build_metrics(runtime, config, resource)
             _build_logs(runtime, config, resource, redactor)
+        runtime.log_volume = _log_volume(config, redactor)
         undo.callback(
             logs.set_up(
                 service=config.service_name,
@@ -176,6 +181,7 @@ def build(config: Config) -> Runtime:
                 stream=config.log_stream,
                 redactor=redactor,
                 export=runtime.ledgers.logs.state != "off",
+                volume=runtime.log_volume,
             )
         )
         runtime.undo = undo.pop_all()
@@ -186,6 +192,18 @@ def _redactor(config: Config) -> Redactor:
     if not config.redact:
         return OFF
     return Redactor(keys=config.redact_keys, allow=config.redact_allow)
+
+
+def _log_volume(config: Config, redactor: Redactor) -> logs.Volume | None:
+    """Return what keeps log lines back, or None where all are kept."""
+    if config.log_rate_limit is None and config.log_sample == 1 and not config.log_follow_trace:
+        return None
+    return logs.Volume(
+        rate=config.log_rate_limit,
+        sample=config.log_sample,
+        follow_trace=config.log_follow_trace,
+        redactor=redactor,
+    )
 
 
 def _queues(
