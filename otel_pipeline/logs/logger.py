@@ -138,10 +138,16 @@ class BoundLogger(structlog.BoundLoggerBase):
                     event = named
                 else:
                     fields["fields.event"] = named
-            if event is None:
-                event = "None"  # structlog would leave the event out
-            line, rest = self._process_event(method, cast("str", event), fields)
-            getattr(self._logger, method, self._logger.info)(*line, **rest)
+            # As in structlog, but for the events and types that it leaves out.
+            line: Any = {**self._context, **fields, _EVENT: event}
+            for processor in self._processors:
+                line = processor(self._logger, method, line)
+            write = getattr(self._logger, method, None) or self._logger.info
+            if type(line) is str:
+                write(line)
+            else:
+                args, fields = _arguments(line)
+                write(*args, **fields)
         except structlog.DropEvent:
             pass
         except Exception as error:  # noqa: BLE001 - a processor or stream of the program
@@ -154,6 +160,13 @@ class BoundLogger(structlog.BoundLoggerBase):
             self._logger.info(json.dumps(line))
         except Exception as again:  # noqa: BLE001 - a logger of the program
             diagnostics.warn_once("logs:line", "a log line was lost: %s", plain(again))
+
+
+def _arguments(line: Any) -> tuple[Any, Any]:
+    """Return the arguments that a line is to the wrapped logger, as structlog has it."""
+    if isinstance(line, tuple):
+        return line
+    return ((), line) if isinstance(line, dict) else ((line,), {})
 
 
 def _level_number(name: object) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import Processor
 
+    from otel_pipeline.logs.json_line import LineSink
     from otel_pipeline.logs.logger import BoundLogger
     from otel_pipeline.logs.output import Stream
     from otel_pipeline.logs.volume import Volume
@@ -38,6 +39,7 @@ def set_up(
     redactor: Redactor,
     export: bool,
     volume: Volume | None = None,
+    sink: LineSink | None = None,
 ) -> Callable[[], None]:
     """Configure structlog and the stdlib `logging`: one form, one level, one way out.
 
@@ -55,6 +57,7 @@ def set_up(
         redactor: What masks secrets.
         export: Whether lines are sent by OTLP, through OpenTelemetry's logger provider.
         volume: Decides which lines are kept; None keeps all.
+        sink: Where JSON lines of structlog are sent, past that provider; None sends them there.
 
     Returns:
         The undo: it restores what was there before, except what others changed since. To call it
@@ -76,8 +79,11 @@ def set_up(
         export=export,
     )
     processors = chain.all()
-    if renderer is render_json and not export:
-        processors = [JsonLine(chain, service=service, environment=environment, redactor=redactor)]
+    if renderer is render_json and (sink is not None or not export):
+        line = JsonLine(
+            chain, service=service, environment=environment, redactor=redactor, sink=sink
+        )
+        processors = [line]
     bound = bound_logger_at(level) if volume is None else limited_logger_at(level, volume)
     undo_structlog = _configure_structlog(processors, bound, stream)
     undo_stdlib = _configure_stdlib(PipelineHandler(chain, LineLogger(stream), level, volume))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry import metrics as otel_metrics
 from opentelemetry.propagators.composite import CompositePropagator
-from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits
+from opentelemetry.sdk._logs import LogRecordLimits
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
 from otel_pipeline import logs, semconv
@@ -25,11 +25,12 @@ from otel_pipeline.sdk import providers
 from otel_pipeline.sdk.batch import BatchProcessor
 from otel_pipeline.sdk.console import ConsoleTransport
 from otel_pipeline.sdk.ledger import Ledger, Ledgers
+from otel_pipeline.sdk.log_records import LineProvider, log_encoder
 from otel_pipeline.sdk.metrics_server import MetricsServer, default_exposition
 from otel_pipeline.sdk.resource import make_resource
 from otel_pipeline.sdk.sampling import make_sampler
 from otel_pipeline.sdk.sdk_reader import SnapshotReader
-from otel_pipeline.sdk.spans import RecordProcessor, SpanCollector, log_encoder, span_encoder
+from otel_pipeline.sdk.spans import SpanCollector, span_encoder
 from otel_pipeline.sdk.spool import Spool, folder_of
 from otel_pipeline.sdk.transport import transport_for
 from otel_pipeline.semconv import Signal
@@ -84,6 +85,7 @@ class Runtime:
         spool: Where batches wait on disk, or None.
         redact_adopted_spans: Masks secrets in span attributes where the exporter is not ours.
         log_volume: What keeps log lines back, or None.
+        line_sink: The owned logger provider, or None.
     """
 
     ledgers: Ledgers
@@ -92,6 +94,7 @@ class Runtime:
     spool: Spool | None = None
     redact_adopted_spans: Callable[[str, Any], Any] | None = None
     log_volume: logs.Volume | None = None
+    line_sink: LineProvider | None = None
     undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def flush(self, timeout: float) -> bool:
@@ -182,6 +185,7 @@ def build(config: Config) -> Runtime:
                 redactor=redactor,
                 export=runtime.ledgers.logs.state != "off",
                 volume=runtime.log_volume,
+                sink=runtime.line_sink,
             )
         )
         runtime.undo = undo.pop_all()
@@ -285,13 +289,9 @@ def _build_logs(runtime: Runtime, config: Config, resource: Resource, redactor: 
     if not config.logs.exporters:
         return
     runtime.ledgers.logs.state = "owned"
-    provider = LoggerProvider(
-        resource=resource,
-        shutdown_on_exit=False,
-        log_record_limits=LogRecordLimits(**config.log_limits),
-    )
-    for add in _queues(runtime, config, Signal.LOGS, log_encoder(redactor)):
-        provider.add_log_record_processor(RecordProcessor(add))
+    provider = runtime.line_sink = LineProvider(resource, LogRecordLimits(**config.log_limits))
+    for add in _queues(runtime, config, Signal.LOGS, log_encoder(redactor, provider)):
+        provider.add_queue(add)
     runtime.undo.callback(providers.switch_loggers(provider))
 
 
