@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import structlog
+from structlog import get_config, is_configured
 
 from otel_pipeline import diagnostics, redaction
 from otel_pipeline.logs.chain import make_chain
@@ -139,7 +140,8 @@ class BoundLogger(structlog.BoundLoggerBase):
                 else:
                     fields["fields.event"] = named
             # As in structlog, but for the events and types that it leaves out.
-            line: Any = {**self._context, **fields, _EVENT: event}
+            fields[_EVENT] = event
+            line: Any = {**self._context, **fields} if self._context else fields
             for processor in self._processors:
                 line = processor(self._logger, method, line)
             write = getattr(self._logger, method, None) or self._logger.info
@@ -221,6 +223,11 @@ def limited_logger_at(level: int, volume: Volume) -> type[BoundLogger]:
     return type("BoundLogger", (_LimitedLogger,), known)
 
 
+def _late(name: str) -> property:
+    """Return a property that is the method of this moment: found sooner than by `__getattr__`."""
+    return property(lambda self: getattr(self._now(), name))
+
+
 class _LateLogger:
     """A logger that looks for structlog's configuration whenever it is used.
 
@@ -233,7 +240,8 @@ class _LateLogger:
     def __init__(self, name: str | None, context: dict[str, Any]) -> None:
         self._name = name
         self._context = context
-        self._found: tuple[object, Any] = (None, None)  # a configuration and what it made
+        # A configuration and what it made.
+        self._found: tuple[bool | None, object, Any] = (None, None, None)
 
     def __repr__(self) -> str:
         return f"get_logger({self._name!r}, **{self._context!r})"
@@ -264,15 +272,25 @@ class _LateLogger:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # what copy, pickle and inspect ask for
             raise AttributeError(name)
-        config = (structlog.is_configured(), structlog.get_config())
-        known, bound = self._found
-        if config != known:
+        return getattr(self._now(), name)
+
+    debug = _late("debug")
+    info = _late("info")
+    warning = _late("warning")
+    error = _late("error")
+    critical = _late("critical")
+    exception = _late("exception")
+
+    def _now(self) -> Any:
+        configured, config = is_configured(), get_config()
+        known, known_config, bound = self._found
+        if config != known_config or configured is not known:
             bound = self._bound()
-            self._found = (config, bound)
-        return getattr(bound, name)
+            self._found = (configured, config, bound)
+        return bound
 
     def _bound(self) -> Any:
-        if not structlog.is_configured():
+        if not is_configured():
             return _quiet()(LineLogger("stderr", self._name), _quiet_processors(), self._context)
         arguments = () if self._name is None else (self._name,)
         return structlog.get_logger(*arguments, **self._context).bind()
