@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
+from otel_pipeline import diagnostics
 from otel_pipeline.logs.chain import make_chain
 from otel_pipeline.logs.handler import PipelineHandler
 from otel_pipeline.logs.json_line import JsonLine
 from otel_pipeline.logs.logger import bound_logger_at, get_logger, limited_logger_at
 from otel_pipeline.logs.output import LineLogger, current_stream
 from otel_pipeline.logs.rendering import is_terminal, render_console, render_json, wants_colors
+from otel_pipeline.logs.values import plain
 from otel_pipeline.semconv import Event, LogField
 
 if TYPE_CHECKING:
@@ -111,7 +113,10 @@ def tell_rest(volume: Volume) -> None:
     log = get_logger("otel_pipeline.logs")
     for event, number in volume.close():
         fields: dict[str, Any] = {"suppressed_event": event, LogField.SUPPRESSED: number}
-        log.warning(Event.LINES_SUPPRESSED, **fields)
+        try:
+            log.warning(Event.LINES_SUPPRESSED, **fields)
+        except Exception as error:  # noqa: BLE001 - structlog may be configured by the program
+            diagnostics.warn_once("logs:rest", "a log line was lost: %s", plain(error))
 
 
 def _renderer(format_: Literal["json", "console"] | None, stream: Stream) -> Processor:

@@ -12,9 +12,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 from opentelemetry import trace
 
-from otel_pipeline import Pipeline, clock, configure
+from otel_pipeline import Pipeline, clock, configure, diagnostics
 from otel_pipeline.logs import Volume, get_logger, set_up, tell_rest
 from otel_pipeline.metrics import REGISTRY
 from otel_pipeline.redaction import Redactor
@@ -234,6 +235,23 @@ def test_the_end_tells_what_no_line_has_told() -> None:
         tell_rest(lines.volume)
         get_logger().warning("a")
         assert lines.taken("event") == [("a",)]
+
+
+def test_a_broken_configuration_of_structlog_does_not_stop_the_end() -> None:
+    """What the program's own processors raise is said on stderr, and the end goes on."""
+
+    def fail(*_: Any) -> Any:
+        raise LookupError
+
+    with limited(sample=0.0) as lines:
+        get_logger().info("a")
+        before = structlog.get_config()
+        structlog.configure(processors=[fail], wrapper_class=structlog.stdlib.BoundLogger)
+        try:
+            tell_rest(lines.volume)
+        finally:
+            structlog.configure(**before)
+            diagnostics.forget("logs:rest")
 
 
 def test_memory_is_bounded_and_nothing_forgotten_is_lost() -> None:
