@@ -13,9 +13,9 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import Span, SpanContext
 
-__all__ = ["Scope", "current_scope", "with_scope", "with_scope_and_span"]
+__all__ = ["Scope", "current_scope", "current_span_context", "with_scope", "with_scope_and_span"]
 
 _SCOPE_KEY = otel_context.create_key("otel_pipeline.scope")
 # Under which OpenTelemetry keeps the span; to set both at once halves the copies.
@@ -44,6 +44,15 @@ def current_scope(context: Context | None = None) -> Scope | None:
         context = otel_context.get_current()
     scope: Scope | None = context.get(_SCOPE_KEY)  # type: ignore[assignment]
     return scope
+
+
+def current_span_context(context: Context) -> SpanContext:
+    """Return the context of the span that is current in `context`, or the invalid one.
+
+    OpenTelemetry's own look at the current span takes three times as long, too long for a log line.
+    """
+    span: Span | None = context.get(_SPAN_KEY)  # type: ignore[assignment]
+    return trace.INVALID_SPAN_CONTEXT if span is None else span.get_span_context()
 
 
 def with_scope(scope: Scope | None, context: Context | None = None) -> Context:

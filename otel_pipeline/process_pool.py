@@ -27,9 +27,8 @@ class ProcessPoolExecutor(concurrent.futures.ProcessPoolExecutor):
 
     Example:
         >>> from otel_pipeline.propagation import ProcessPoolExecutor
-        >>> if __name__ == "__main__":
-        ...     with ProcessPoolExecutor(1) as pool:
-        ...         print(list(pool.map(len, ["a", "bc"])))
+        >>> with ProcessPoolExecutor(1) as pool:
+        ...     list(pool.map(len, ["a", "bc"]))
         [1, 2]
     """
 

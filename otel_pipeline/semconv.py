@@ -223,6 +223,7 @@ LOGS_SUPPRESSED: Final = MetricSpec(
     "counter",
     "Log lines that a rate limit or sampling kept back.",
     ("event",),
+    label_limits=(("event", 100),),
 )
 
 ALL_METRICS: Final = (
@@ -278,6 +279,7 @@ class LogField:
     TRACE_ID: Final = "trace_id"
     SPAN_ID: Final = "span_id"
     TRACE_FLAGS: Final = "trace_flags"
+    SUPPRESSED: Final = "suppressed"  # among the caller's own: lines before this one, of its event
 
 
 class Event:
@@ -287,6 +289,7 @@ class Event:
     BATCH_FAILED: Final = "batch_failed"
     STAGE_FAILED: Final = "stage_failed"
     RUN_FAILED: Final = "run_failed"
+    LINES_SUPPRESSED: Final = "log_lines_suppressed"
 
 
 class Signal:

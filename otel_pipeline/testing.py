@@ -13,7 +13,7 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs import LogRecordLimits
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
@@ -22,12 +22,14 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from otel_pipeline import clock as clocks
 from otel_pipeline import lifecycle, logs, telemetry
 from otel_pipeline.errors import CaptureError
+from otel_pipeline.logs.json_line import Line
 from otel_pipeline.metrics import REGISTRY
 from otel_pipeline.redaction import Redactor
 from otel_pipeline.sdk import providers
+from otel_pipeline.sdk.log_records import LineProvider
 from otel_pipeline.sdk.prometheus import Exposition
 from otel_pipeline.sdk.sdk_reader import SnapshotReader
-from otel_pipeline.sdk.spans import RecordProcessor, SpanCollector, redact_record, redact_span
+from otel_pipeline.sdk.spans import SpanCollector, redact_record, redact_span
 from otel_pipeline.semconv import Signal
 
 if TYPE_CHECKING:
@@ -230,8 +232,15 @@ def capture(
         id_generator=_CountingIds() if fixed_ids else RandomIdGenerator(),
     )
     tracers.add_span_processor(SpanCollector(captured._add_span))  # noqa: SLF001  same module
-    loggers = LoggerProvider(resource=resource, shutdown_on_exit=False)
-    loggers.add_log_record_processor(RecordProcessor(captured._add_record))  # noqa: SLF001
+    loggers = LineProvider(resource, LogRecordLimits())
+
+    def add_log(item: ReadableLogRecord | Line) -> None:
+        if isinstance(item, Line):
+            captured.log_records.append(loggers.record(item))
+        else:
+            captured._add_record(item)  # noqa: SLF001
+
+    loggers.add_queue(add_log)
     with contextlib.ExitStack() as undo:
         undo.enter_context(telemetry.set_aside())
         if clock is not None:
@@ -256,6 +265,7 @@ def capture(
                 stream=captured._lines,  # noqa: SLF001
                 redactor=redactor,
                 export=True,
+                sink=loggers,
             )
         )
         try:

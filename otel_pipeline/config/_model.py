@@ -138,6 +138,9 @@ class Config:
         log_format: How log lines are printed; None for what suits the stream.
         log_level: Lowest level printed and sent, as a number of stdlib `logging`.
         log_stream: Where log lines are printed.
+        log_rate_limit: Most lines a second of one event; None for no limit.
+        log_sample: Share of the lines of each event that are kept, 0 to 1.
+        log_follow_trace: Whether lines in a trace that is not sampled are suppressed.
         redact: Whether secrets are kept out.
         redact_keys: More keys whose values are secrets.
         redact_allow: Keys and rules that are exempt.
@@ -182,6 +185,9 @@ class Config:
     log_format: Literal["json", "console"] | None
     log_level: int
     log_stream: Literal["stdout", "stderr"]
+    log_rate_limit: float | None
+    log_sample: float
+    log_follow_trace: bool
     redact: bool
     redact_keys: tuple[str, ...]
     redact_allow: tuple[str, ...]

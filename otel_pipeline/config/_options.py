@@ -452,6 +452,31 @@ _LOGS = (
         "Logs",
         ("stdout", "stderr"),
     ),
+    Option(
+        "OTEL_PIPELINE_LOG_RATE_LIMIT",
+        "log_rate_limit",
+        "off",
+        _parse.log_rate,
+        "Most lines a second of each event below level error; off.",
+        "Logs",
+    ),
+    Option(
+        "OTEL_PIPELINE_LOG_SAMPLE",
+        "log_sample",
+        "1",
+        _parse.ratio,
+        "Share of the lines of each event below level error that are kept, 0 to 1.",
+        "Logs",
+    ),
+    Option(
+        "OTEL_PIPELINE_LOG_FOLLOW_TRACE",
+        "log_follow_trace",
+        "off",
+        _parse.switch,
+        "Whether lines below level error in a trace that is not sampled are suppressed.",
+        "Logs",
+        ("on", "off"),
+    ),
 )
 
 _DELIVERY = (

@@ -272,6 +272,16 @@ def log_format(given: str) -> str | None:
     return None if given.lower() == "auto" else given.lower()
 
 
+def log_rate(given: str) -> float | None:
+    """Return a number of lines a second above zero, or None for `off`."""
+    if given.lower() == "off":
+        return None
+    number = float(given) if _NUMBER.fullmatch(given) else math.nan
+    if not 0 < number < math.inf:
+        raise ValueError("is neither off nor a number of lines a second above 0")
+    return number
+
+
 def spool_dir(given: str) -> str:
     """Return `auto`, `off`, or the path of a folder."""
     return given.lower() if given.lower() in {"auto", "off"} else os.path.expanduser(given)  # noqa: PTH111 - paths stay text

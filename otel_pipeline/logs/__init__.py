@@ -21,11 +21,13 @@ from otel_pipeline.logs.processors import (
     render_exception,
 )
 from otel_pipeline.logs.rendering import render_console, render_json
-from otel_pipeline.logs.setup import set_up
+from otel_pipeline.logs.setup import set_up, tell_rest
 from otel_pipeline.logs.values import plain_values
+from otel_pipeline.logs.volume import Volume
 
 __all__ = [
     "PipelineHandler",
+    "Volume",
     "add_logger_name",
     "add_pipeline_context",
     "add_service",
@@ -41,4 +43,5 @@ __all__ = [
     "render_exception",
     "render_json",
     "set_up",
+    "tell_rest",
 ]

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_pipeline import diagnostics
-from otel_pipeline.logs.logger import interpolate
+from otel_pipeline.logs.logger import interpolate, tell_suppressed
 from otel_pipeline.logs.processors import iso_timestamp
 from otel_pipeline.logs.values import plain
 from otel_pipeline.semconv import LogField
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.logs.chain import Chain
     from otel_pipeline.logs.output import LineLogger
+    from otel_pipeline.logs.volume import Volume
 
 __all__ = ["PipelineHandler"]
 
@@ -43,10 +44,13 @@ class PipelineHandler(logging.Handler):
     is not printed, or sent, again.
     """
 
-    def __init__(self, chain: Chain, output: LineLogger, level: int) -> None:
+    def __init__(
+        self, chain: Chain, output: LineLogger, level: int, volume: Volume | None = None
+    ) -> None:
         super().__init__(level)
         self._chain = chain
         self._output = output
+        self._volume = volume
 
     def createLock(self) -> None:  # noqa: N802
         """Make no lock: a line is one write, and a lock could be held by a thread at a fork."""
@@ -65,16 +69,28 @@ class PipelineHandler(logging.Handler):
             printed = any(_prints(other) for other in others)
             sent = any(_sends(other) for other in others)
             if not (printed and (sent or not self._chain.send)):
-                self._emit(record, prints=not printed, sends=not sent)
+                suppressed = self._suppressed(record)
+                if suppressed is not None:
+                    self._emit(record, suppressed, prints=not printed, sends=not sent)
         except Exception as error:  # noqa: BLE001 - logging must not harm the program
             diagnostics.warn_once("logs:record", "a log record was lost: %s", plain(error))
 
-    def _emit(self, record: logging.LogRecord, *, prints: bool, sends: bool) -> None:
+    def _suppressed(self, record: logging.LogRecord) -> int | None:
+        """Return how many lines were suppressed before this one, or None if this one is too."""
+        if self._volume is None:
+            return 0
+        return self._volume.ask(record.msg, error=record.levelno >= logging.ERROR)
+
+    def _emit(
+        self, record: logging.LogRecord, suppressed: int, *, prints: bool, sends: bool
+    ) -> None:
         method = record.levelname.lower()
         event_dict: Any = _extra(record)
         for processor in self._chain.collect:
             event_dict = processor(record, method, event_dict)
         _add_record(record, event_dict)
+        if suppressed:
+            tell_suppressed(event_dict, suppressed)
         for processor in (*self._chain.prepare, *(self._chain.send if sends else ())):
             event_dict = processor(record, method, event_dict)
         if prints:

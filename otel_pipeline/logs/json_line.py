@@ -1,16 +1,18 @@
-"""The chain as one processor, for lines that are printed as JSON and not sent."""
+"""The chain as one processor, for lines that are printed as JSON."""
 
 from __future__ import annotations
 
 from json.encoder import encode_basestring_ascii as quoted
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from opentelemetry.trace import get_current_span
-from structlog.contextvars import merge_contextvars
+import structlog.contextvars
+from opentelemetry.context import get_current
+from opentelemetry.trace import INVALID_SPAN_CONTEXT
 from structlog.processors import add_log_level
 
 from otel_pipeline import clock
-from otel_pipeline.context import current_scope
+from otel_pipeline.context import current_scope, current_span_context
+from otel_pipeline.logs.otlp import is_exported, is_exporter, scope_name
 from otel_pipeline.logs.processors import (
     FIELD_ORDER,
     add_logger_name,
@@ -25,16 +27,77 @@ from otel_pipeline.redaction import OFF
 from otel_pipeline.semconv import LogField
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from opentelemetry.trace import SpanContext
     from structlog.typing import EventDict, WrappedLogger
 
     from otel_pipeline.logs.chain import Chain
     from otel_pipeline.redaction import Redactor
 
-__all__ = ["JsonLine"]
+__all__ = ["Head", "JsonLine", "Line", "LineSink"]
 
 #: Fields of a line that only the chain can place.
 _SPECIAL: Final = frozenset(FIELD_ORDER) - {LogField.EVENT} | {"exc_info", "stack_info"}
 _MOST_KEPT: Final = 1000
+
+#: structlog's context variables by name, empty until one is bound: to look through the context for
+#: them takes as long as to render the line.
+_context_variables: Final = getattr(structlog.contextvars, "_CONTEXT_VARS", ("unknown",))
+
+
+class Head(NamedTuple):
+    """What the lines of one level and logger have in common.
+
+    Attributes:
+        level: The level's name.
+        fields: Name of the logger, service and environment.
+        scope: The instrumentation scope.
+        is_exported: Whether lines of this logger may be sent.
+        before: The level and the logger as JSON.
+        after: The service as JSON.
+    """
+
+    level: str
+    fields: Mapping[str, str]
+    scope: str
+    is_exported: bool
+    before: str
+    after: str
+
+
+class Line(NamedTuple):
+    """A line to be sent: plain values of its own, masked, and nothing that anybody changes.
+
+    Attributes:
+        time: Nanoseconds since 1970.
+        event: The event.
+        head: Level, logger and service.
+        place: Pipeline, stage and run.
+        fields: The caller's fields.
+        span: The span that was current.
+    """
+
+    time: int
+    event: str
+    head: Head
+    place: Mapping[str, str]
+    fields: Mapping[str, Any]
+    span: SpanContext
+
+
+class LineSink(Protocol):
+    """Where lines go that are sent, past OpenTelemetry's API.
+
+    Attributes:
+        takes_lines: Whether it does at this moment; else lines take the way of the chain.
+    """
+
+    @property
+    def takes_lines(self) -> bool: ...  # noqa: D102
+
+    def send(self, line: Line) -> None:
+        """Queue a line; never waits and never raises."""
 
 
 class JsonLine:
@@ -45,76 +108,110 @@ class JsonLine:
     span is another one. A line with a field that has a place of its own goes through the chain.
 
     Args:
-        chain: The chain.
+        chain: The chain; it sends, if there is a sink.
         service: Name of the service, or None to leave it out.
         environment: Such as `production`.
         redactor: What masks secrets.
+        sink: Where lines are sent to, or None where they are only printed.
     """
 
     def __init__(
-        self, chain: Chain, *, service: str | None, environment: str | None, redactor: Redactor
+        self,
+        chain: Chain,
+        *,
+        service: str | None,
+        environment: str | None,
+        redactor: Redactor,
+        sink: LineSink | None = None,
     ) -> None:
         self._chain = chain.all()
         self._redactor = redactor
+        self._sink = sink
         self._add_service = add_service(service, environment) if service else None
-        self._ends: dict[tuple[str, str | None], tuple[str, str]] = {}
-        self._place: tuple[object, str] = (None, "")
-        self._trace: tuple[object, str] = (None, "")
+        self._heads: dict[tuple[str, str | None], Head] = {}
+        self._place: tuple[object, str, Mapping[str, str]] = (None, "", {})
+        self._trace: tuple[SpanContext, str] = (INVALID_SPAN_CONTEXT, "")
 
     def __call__(self, logger: WrappedLogger, method: str, event_dict: EventDict) -> Any:
-        """Return the line."""
-        merge_contextvars(logger, method, event_dict)
+        """Return the line, and send it."""
+        if _context_variables:
+            structlog.contextvars.merge_contextvars(logger, method, event_dict)
         name = getattr(logger, "name", None)
-        if not (_SPECIAL.isdisjoint(event_dict) and (name is None or type(name) is str)):
+        sink = self._sink
+        if not (
+            _SPECIAL.isdisjoint(event_dict)
+            and (type(name) is str or name is None)
+            and (sink is None or sink.takes_lines)
+        ):
             line: Any = event_dict
             for processor in self._chain:
                 line = processor(logger, method, line)
             return line
         fields: Any = plain_values(logger, method, event_dict)
         if self._redactor is not OFF:
-            fields = dict(self._redactor.mapping(fields))
-        event = quoted(fields.pop(LogField.EVENT))
-        rest = render_json(logger, method, fields)[1:] if fields else "}"
-        before, after = self._ends.get((method, name)) or self._new_ends(logger, method, name)
+            masked = self._redactor.mapping(fields)
+            if masked is not fields:
+                fields = dict(masked)
+        event = fields.pop(LogField.EVENT)
+        context = get_current()
+        head = self._heads.get((method, name)) or self._new_head(logger, method, name)
+        scope = current_scope(context)
+        place, place_fields = ("", _NOWHERE) if scope is None else self._place_in(scope)
+        span = current_span_context(context)
+        known, trace = self._trace
+        if span is not known:
+            trace = self._new_trace(span)
+        now = clock.time_ns()
+        if sink is not None and head.is_exported and is_exported(context):
+            sink.send(Line(now, event, head, place_fields, fields, span))
         line = (
-            f'{{"timestamp":"{iso_timestamp(clock.time_ns())}",{before}"event":{event},{after}'
-            f"{self._place_now()}{self._trace_now()}"
+            f'{{"timestamp":"{iso_timestamp(now)}",{head.before}"event":{quoted(event)},'
+            f"{head.after}{place}{trace}"
         )
-        return line + rest if fields else line[:-1] + rest
+        if fields:
+            return line + render_json(logger, method, fields)[1:]
+        return f"{line[:-1]}}}"
 
-    def _new_ends(self, logger: WrappedLogger, method: str, name: str | None) -> tuple[str, str]:
+    def _new_head(self, logger: WrappedLogger, method: str, name: str | None) -> Head:
         """Return what stands around the event: level and logger, and the service."""
-        before = _text(add_log_level(logger, method, {}))
-        before += self._masked(add_logger_name(logger, method, {}))
-        after = self._masked(self._add_service(logger, method, {})) if self._add_service else ""
-        if len(self._ends) >= _MOST_KEPT:
-            self._ends.clear()
-        self._ends[method, name] = (before, after)
-        return before, after
+        level = add_log_level(logger, method, {})
+        logged_by = self._masked(add_logger_name(logger, method, {}))
+        service = self._masked(self._add_service(logger, method, {}) if self._add_service else {})
+        scope = scope_name(logged_by)
+        head = Head(
+            level[LogField.LEVEL],
+            {**logged_by, **service},
+            scope,
+            not is_exporter(scope),
+            _text(level) + _text(logged_by),
+            _text(service),
+        )
+        if len(self._heads) >= _MOST_KEPT:
+            self._heads.clear()
+        self._heads[method, name] = head
+        return head
 
-    def _place_now(self) -> str:
-        """Return the pipeline, stage and run around."""
-        scope = current_scope()
-        if scope is None:
-            return ""
+    def _place_in(self, scope: Any) -> tuple[str, Mapping[str, str]]:
+        """Return the pipeline, stage and run around, as JSON and as fields."""
         key = (scope.pipeline_name, scope.stage_name, scope.run_id)
-        known, text = self._place
+        known, text, fields = self._place
         if key != known:
-            text = self._masked(add_pipeline_context(None, "", {}))
-            self._place = (key, text)
+            fields = self._masked(add_pipeline_context(None, "", {}))
+            text = _text(fields)
+            self._place = (key, text, fields)
+        return text, fields
+
+    def _new_trace(self, span: SpanContext) -> str:
+        """Return the ids of the current span, as JSON."""
+        text = _text(add_trace_context(None, "", {}))
+        self._trace = (span, text)
         return text
 
-    def _trace_now(self) -> str:
-        """Return the ids of the current span."""
-        context = get_current_span().get_span_context()
-        known, text = self._trace
-        if context is not known:
-            text = _text(add_trace_context(None, "", {}))
-            self._trace = (context, text)
-        return text
+    def _masked(self, fields: Any) -> Any:
+        return fields if self._redactor is OFF else dict(self._redactor.mapping(fields))
 
-    def _masked(self, fields: Any) -> str:
-        return _text(fields if self._redactor is OFF else dict(self._redactor.mapping(fields)))
+
+_NOWHERE: Final[Mapping[str, str]] = {}
 
 
 def _text(fields: EventDict) -> str:

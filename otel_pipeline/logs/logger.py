@@ -9,19 +9,31 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import structlog
+from structlog import get_config, is_configured
 
 from otel_pipeline import diagnostics, redaction
 from otel_pipeline.logs.chain import make_chain
+from otel_pipeline.logs.otlp import is_error
 from otel_pipeline.logs.output import LineLogger
 from otel_pipeline.logs.rendering import render_console
 from otel_pipeline.logs.values import plain
+from otel_pipeline.semconv import Event, LogField
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from structlog.typing import FilteringBoundLogger, Processor
 
-__all__ = ["BoundLogger", "bound_logger_at", "get_logger", "interpolate"]
+    from otel_pipeline.logs.volume import Volume
+
+__all__ = [
+    "BoundLogger",
+    "bound_logger_at",
+    "get_logger",
+    "interpolate",
+    "limited_logger_at",
+    "tell_suppressed",
+]
 
 _NO_EVENT: Final = ""
 _EVENT: Final = "event"
@@ -127,10 +139,17 @@ class BoundLogger(structlog.BoundLoggerBase):
                     event = named
                 else:
                     fields["fields.event"] = named
-            if event is None:
-                event = "None"  # structlog would leave the event out
-            line, rest = self._process_event(method, cast("str", event), fields)
-            getattr(self._logger, method, self._logger.info)(*line, **rest)
+            # As in structlog, but for the events and types that it leaves out.
+            fields[_EVENT] = event
+            line: Any = {**self._context, **fields} if self._context else fields
+            for processor in self._processors:
+                line = processor(self._logger, method, line)
+            write = getattr(self._logger, method, None) or self._logger.info
+            if type(line) is str:
+                write(line)
+            else:
+                args, fields = _arguments(line)
+                write(*args, **fields)
         except structlog.DropEvent:
             pass
         except Exception as error:  # noqa: BLE001 - a processor or stream of the program
@@ -145,6 +164,13 @@ class BoundLogger(structlog.BoundLoggerBase):
             diagnostics.warn_once("logs:line", "a log line was lost: %s", plain(again))
 
 
+def _arguments(line: Any) -> tuple[Any, Any]:
+    """Return the arguments that a line is to the wrapped logger, as structlog has it."""
+    if isinstance(line, tuple):
+        return line
+    return ((), line) if isinstance(line, dict) else ((line,), {})
+
+
 def _level_number(name: object) -> int:
     return logging.getLevelNamesMapping().get(str(plain(name)).upper(), logging.INFO)
 
@@ -153,6 +179,53 @@ def _level_number(name: object) -> int:
 def bound_logger_at(level: int) -> type[BoundLogger]:
     """Return the bound logger that logs `level` and what is above it."""
     return type("BoundLogger", (BoundLogger,), {"level": level, "__doc__": BoundLogger.__doc__})
+
+
+class _LimitedLogger(BoundLogger):
+    """A bound logger that asks about each line whether it is kept.
+
+    It asks before anything is done for the line, and with the event as the program wrote it:
+    arguments that are put into it do not make it another one.
+    """
+
+    volume: ClassVar[Volume]
+
+    def _log(
+        self, method: str, event: object, args: tuple[object, ...], fields: dict[str, Any]
+    ) -> None:
+        name = fields.get(_EVENT, event) if event is _NO_EVENT else event
+        already = fields.get(LogField.SUPPRESSED) if name == Event.BATCH_PROCESSED else None
+        if type(already) is not int:
+            already = 0
+        suppressed = self.volume.ask(name, error=is_error(method), already=already)
+        if suppressed is not None:
+            if suppressed:
+                tell_suppressed(fields, suppressed, already)
+            super()._log(method, event, args, fields)
+
+
+def tell_suppressed(fields: dict[str, Any], suppressed: int, already: int = 0) -> None:
+    """Put the number of suppressed lines into the fields of a line.
+
+    Args:
+        fields: The fields; one of the caller's of that name becomes `fields.suppressed`.
+        suppressed: The number.
+        already: The part of it that the line tells of by itself.
+    """
+    if LogField.SUPPRESSED in fields and not already:
+        fields[f"fields.{LogField.SUPPRESSED}"] = fields[LogField.SUPPRESSED]
+    fields[LogField.SUPPRESSED] = suppressed
+
+
+def limited_logger_at(level: int, volume: Volume) -> type[BoundLogger]:
+    """Return the bound logger that logs `level` and above, as far as `volume` lets it."""
+    known = {"level": level, "volume": volume, "__doc__": BoundLogger.__doc__}
+    return type("BoundLogger", (_LimitedLogger,), known)
+
+
+def _late(name: str) -> property:
+    """Return a property that is the method of this moment: found sooner than by `__getattr__`."""
+    return property(lambda self: getattr(self._now(), name))
 
 
 class _LateLogger:
@@ -167,7 +240,8 @@ class _LateLogger:
     def __init__(self, name: str | None, context: dict[str, Any]) -> None:
         self._name = name
         self._context = context
-        self._found: tuple[object, Any] = (None, None)  # a configuration and what it made
+        # A configuration and what it made.
+        self._found: tuple[bool | None, object, Any] = (None, None, None)
 
     def __repr__(self) -> str:
         return f"get_logger({self._name!r}, **{self._context!r})"
@@ -198,15 +272,25 @@ class _LateLogger:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # what copy, pickle and inspect ask for
             raise AttributeError(name)
-        config = (structlog.is_configured(), structlog.get_config())
-        known, bound = self._found
-        if config != known:
+        return getattr(self._now(), name)
+
+    debug = _late("debug")
+    info = _late("info")
+    warning = _late("warning")
+    error = _late("error")
+    critical = _late("critical")
+    exception = _late("exception")
+
+    def _now(self) -> Any:
+        configured, config = is_configured(), get_config()
+        known, known_config, bound = self._found
+        if config != known_config or configured is not known:
             bound = self._bound()
-            self._found = (config, bound)
-        return getattr(bound, name)
+            self._found = (configured, config, bound)
+        return bound
 
     def _bound(self) -> Any:
-        if not structlog.is_configured():
+        if not is_configured():
             return _quiet()(LineLogger("stderr", self._name), _quiet_processors(), self._context)
         arguments = () if self._name is None else (self._name,)
         return structlog.get_logger(*arguments, **self._context).bind()

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry._logs import SeverityNumber, get_logger_provider
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_value
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, get_current
 
 from otel_pipeline import clock, diagnostics
 from otel_pipeline.logs.output import BUSY
@@ -19,9 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from opentelemetry._logs import Logger, LoggerProvider
+    from opentelemetry.context import Context
     from structlog.typing import EventDict, WrappedLogger
 
-__all__ = ["emit_otlp", "is_exported"]
+__all__ = [
+    "attributes",
+    "emit_otlp",
+    "is_error",
+    "is_exported",
+    "is_exporter",
+    "scope_name",
+    "severity",
+]
 
 #: First parts of the names of loggers that exporters and the HTTP and gRPC libraries under them
 #: use. What they log about one export would be exported by the next, without end.
@@ -70,8 +79,8 @@ def emit_otlp(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> Ev
         >>> emit_otlp(None, "info", {"event": "done", "level": "info"})
         {'event': 'done', 'level': 'info'}
     """
-    name = str(event_dict.get(LogField.LOGGER) or _UNNAMED)
-    if is_exported(name):
+    name = scope_name(event_dict)
+    if is_exported() and not is_exporter(name):
         BUSY.emitting = True
         try:
             _emit(name, event_dict)
@@ -87,52 +96,80 @@ def emit_otlp(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> Ev
     return event_dict
 
 
-def is_exported(name: str) -> bool:
-    """Return whether a line that the logger `name` makes now may be sent by OTLP.
-
-    Args:
-        name: Name of the logger.
-
-    Returns:
-        False for the loggers of exporters and of what they stand on, for lines made while
-        exporting, and for lines made by the sending or printing of another line.
+def is_exporter(name: str) -> bool:
+    """Return whether the logger `name` is one of exporters or of what they stand on.
 
     Example:
-        >>> is_exported("etl.load"), is_exported("urllib3.connectionpool")
-        (True, False)
+        >>> is_exporter("etl.load"), is_exporter("urllib3.connectionpool")
+        (False, True)
     """
-    return not (
-        name.partition(".")[0] in _EXPORTERS
-        or BUSY.emitting
-        or BUSY.writing
-        or get_value(_SUPPRESS_INSTRUMENTATION_KEY)
-    )
+    return name.partition(".")[0] in _EXPORTERS
+
+
+def is_exported(context: Context | None = None) -> bool:
+    """Return whether a line made now may be sent by OTLP.
+
+    Args:
+        context: The current context, where it is known.
+
+    Returns:
+        False for lines made while exporting, and by the sending or printing of another line.
+
+    Example:
+        >>> is_exported()
+        True
+    """
+    if context is None:
+        context = get_current()
+    return not (BUSY.emitting or BUSY.writing or context.get(_SUPPRESS_INSTRUMENTATION_KEY))
+
+
+def scope_name(fields: Mapping[str, Any]) -> str:
+    """Return the instrumentation scope of a line: its logger.
+
+    Args:
+        fields: The fields of the line.
+
+    Example:
+        >>> scope_name({"logger": "etl.load"}), scope_name({})
+        ('etl.load', 'otel_pipeline.logs')
+    """
+    return str(fields.get(LogField.LOGGER) or _UNNAMED)
 
 
 def _emit(name: str, event_dict: Mapping[str, Any]) -> None:
     logger = _scope(get_logger_provider(), name)
-    number, text = _severity(str(event_dict.get(LogField.LEVEL, "")))
+    number, text = severity(str(event_dict.get(LogField.LEVEL, "")))
     if logger.enabled(severity_number=number):
         logger.emit(
             timestamp=_nanoseconds(event_dict.get(LogField.TIMESTAMP)),
             severity_number=number,
             severity_text=text,
             body=event_dict.get(LogField.EVENT),
-            attributes=_attributes(event_dict),
+            attributes=attributes(event_dict),
         )
 
 
-def _attributes(event_dict: Mapping[str, Any]) -> dict[str, Any]:
-    attributes = {
+def attributes(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a line's record: the fields without a place of their own there.
+
+    Args:
+        fields: The fields of the line, as `plain_values` leaves them.
+
+    Example:
+        >>> attributes({"event": "done", "level": "info", "rows": 2**64})
+        {'level': 'info', 'rows': '18446744073709551616'}
+    """
+    found = {
         _RENAMED.get(key, key): value if type(value) is str else _attribute(value)
-        for key, value in event_dict.items()
+        for key, value in fields.items()
         if key not in _OWN_PLACE
     }
-    if len(attributes) > _MOST_ATTRIBUTES:
-        items = iter(attributes.items())
-        attributes = dict(islice(items, _MOST_ATTRIBUTES - 1))
-        attributes["fields"] = dict(items)
-    return attributes
+    if len(found) > _MOST_ATTRIBUTES:
+        items = iter(found.items())
+        found = dict(islice(items, _MOST_ATTRIBUTES - 1))
+        found["fields"] = dict(items)
+    return found
 
 
 def _attribute(value: Any) -> Any:
@@ -161,8 +198,13 @@ def _scope(provider: LoggerProvider, name: str) -> Logger:
 
 
 @lru_cache(maxsize=64)
-def _severity(level: str) -> tuple[SeverityNumber, str]:
-    """Return number and text of a level: `info`, or one of the program's own such as `level 25`."""
+def severity(level: str) -> tuple[SeverityNumber, str]:
+    """Return number and text of a level: `info`, or one of the program's own such as `level 25`.
+
+    Example:
+        >>> severity("warning")
+        (<SeverityNumber.WARN: 13>, 'WARN')
+    """
     name = level.upper()
     number = logging.getLevelNamesMapping().get(name, 0)
     if not number and name.startswith("LEVEL ") and name[6:].isdecimal():
@@ -170,8 +212,19 @@ def _severity(level: str) -> tuple[SeverityNumber, str]:
     if number <= 0:
         return SeverityNumber.UNSPECIFIED, name
     tens, ones = divmod(min(number, 59), 10)
-    severity = SeverityNumber(_SEVERITY_OF_TENS[tens] + min(ones, 3))
-    return severity, _SEVERITY_TEXT.get(name, name)
+    number = _SEVERITY_OF_TENS[tens] + min(ones, 3)
+    return SeverityNumber(number), _SEVERITY_TEXT.get(name, name)
+
+
+def is_error(level: str) -> bool:
+    """Return whether a level, by its name, is error or above.
+
+    Example:
+        >>> is_error("info"), is_error("critical"), is_error("level 45")
+        (False, True, True)
+    """
+    number: int = severity(level)[0].value
+    return number >= SeverityNumber.ERROR.value
 
 
 def _nanoseconds(timestamp: object) -> int:

@@ -47,17 +47,10 @@ class LineLogger:
 
     def write(self, line: str) -> None:
         """Write one line and flush it, so that it is out before a crash or a fork."""
-        if BUSY.writing:
-            self._write(line, self._real_stream())
-            return
+        nested = BUSY.writing
         BUSY.writing = True
         try:
-            self._write(line, current_stream(self._stream))
-        finally:
-            BUSY.writing = False
-
-    def _write(self, line: str, stream: Any) -> None:
-        try:
+            stream = self._real_stream() if nested else current_stream(self._stream)
             try:
                 stream.write(line + "\n")
             except UnicodeEncodeError:
@@ -73,6 +66,8 @@ class LineLogger:
                 type(error).__name__,
                 error,
             )
+        finally:
+            BUSY.writing = nested
 
     def _real_stream(self) -> Any:
         # The stream logs what it is given (a `sys.stdout` that was replaced by a logger): the

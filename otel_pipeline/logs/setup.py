@@ -7,22 +7,28 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
+from otel_pipeline import diagnostics
 from otel_pipeline.logs.chain import make_chain
 from otel_pipeline.logs.handler import PipelineHandler
 from otel_pipeline.logs.json_line import JsonLine
-from otel_pipeline.logs.logger import bound_logger_at
+from otel_pipeline.logs.logger import bound_logger_at, get_logger, limited_logger_at
 from otel_pipeline.logs.output import LineLogger, current_stream
 from otel_pipeline.logs.rendering import is_terminal, render_console, render_json, wants_colors
+from otel_pipeline.logs.values import plain
+from otel_pipeline.semconv import Event, LogField
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from structlog.typing import Processor
 
+    from otel_pipeline.logs.json_line import LineSink
+    from otel_pipeline.logs.logger import BoundLogger
     from otel_pipeline.logs.output import Stream
+    from otel_pipeline.logs.volume import Volume
     from otel_pipeline.redaction import Redactor
 
-__all__ = ["set_up"]
+__all__ = ["set_up", "tell_rest"]
 
 
 def set_up(
@@ -34,6 +40,8 @@ def set_up(
     stream: Stream = "stdout",
     redactor: Redactor,
     export: bool,
+    volume: Volume | None = None,
+    sink: LineSink | None = None,
 ) -> Callable[[], None]:
     """Configure structlog and the stdlib `logging`: one form, one level, one way out.
 
@@ -50,6 +58,8 @@ def set_up(
         stream: `stdout` or `stderr`, whatever file that is at the time of a line; or a text file.
         redactor: What masks secrets.
         export: Whether lines are sent by OTLP, through OpenTelemetry's logger provider.
+        volume: Decides which lines are kept; None keeps all.
+        sink: Where JSON lines of structlog are sent, past that provider; None sends them there.
 
     Returns:
         The undo: it restores what was there before, except what others changed since. To call it
@@ -71,10 +81,14 @@ def set_up(
         export=export,
     )
     processors = chain.all()
-    if renderer is render_json and not export:
-        processors = [JsonLine(chain, service=service, environment=environment, redactor=redactor)]
-    undo_structlog = _configure_structlog(processors, level, stream)
-    undo_stdlib = _configure_stdlib(PipelineHandler(chain, LineLogger(stream), level))
+    if renderer is render_json and (sink is not None or not export):
+        line = JsonLine(
+            chain, service=service, environment=environment, redactor=redactor, sink=sink
+        )
+        processors = [line]
+    bound = bound_logger_at(level) if volume is None else limited_logger_at(level, volume)
+    undo_structlog = _configure_structlog(processors, bound, stream)
+    undo_stdlib = _configure_stdlib(PipelineHandler(chain, LineLogger(stream), level, volume))
     undone = False
 
     def undo() -> None:
@@ -87,6 +101,24 @@ def set_up(
     return undo
 
 
+def tell_rest(volume: Volume) -> None:
+    """Log what was suppressed and not told by a later line of the same event; then keep all lines.
+
+    One line `log_lines_suppressed` for each event, at level warning: what is lost below level
+    error shows wherever such lines do.
+
+    Args:
+        volume: What the lines were kept back by.
+    """
+    log = get_logger("otel_pipeline.logs")
+    for event, number in volume.close():
+        fields: dict[str, Any] = {"suppressed_event": event, LogField.SUPPRESSED: number}
+        try:
+            log.warning(Event.LINES_SUPPRESSED, **fields)
+        except Exception as error:  # noqa: BLE001 - structlog may be configured by the program
+            diagnostics.warn_once("logs:rest", "a log line was lost: %s", plain(error))
+
+
 def _renderer(format_: Literal["json", "console"] | None, stream: Stream) -> Processor:
     file = current_stream(stream)
     if format_ == "console" or (format_ is None and is_terminal(file)):
@@ -94,7 +126,9 @@ def _renderer(format_: Literal["json", "console"] | None, stream: Stream) -> Pro
     return render_json
 
 
-def _configure_structlog(processors: list[Any], level: int, stream: Stream) -> Callable[[], None]:
+def _configure_structlog(
+    processors: list[Any], bound_logger: type[BoundLogger], stream: Stream
+) -> Callable[[], None]:
     was_configured, before = structlog.is_configured(), structlog.get_config()
 
     def make_logger(name: object = None, *_: object) -> LineLogger:
@@ -102,7 +136,7 @@ def _configure_structlog(processors: list[Any], level: int, stream: Stream) -> C
 
     structlog.configure(
         processors=processors,
-        wrapper_class=bound_logger_at(level),
+        wrapper_class=bound_logger,
         context_class=dict,
         logger_factory=make_logger,
         cache_logger_on_first_use=False,

@@ -32,7 +32,7 @@ MOST_DEPTH = 8
 _MOST_KEY_CHARS = 256
 _MOST_INTEGER_BITS = 8_192  # Python refuses to print integers of more than 4,300 digits
 _WORD = 256
-_LARGE = 2**63
+_SMALL, _LARGE = -(2**63), 2**63
 
 _T = TypeVar("_T")
 
@@ -69,18 +69,17 @@ def plain_values(_logger: WrappedLogger, _method: str, event_dict: EventDict) ->
     if type(event_dict.get("event")) is not str:
         return _all_plain(event_dict)
     for key, value in event_dict.items():
-        if not key.isascii():
-            return _all_plain(event_dict)
         kind = type(value)
         if kind is str:
-            if value.isascii() and len(value) <= MOST_CHARS:
-                continue
+            is_plain = value.isascii() and len(value) <= MOST_CHARS
         elif kind is int:
-            if -_LARGE < value < _LARGE:
-                continue
-        elif kind is bool or value is None or (kind is float and math.isfinite(value)):
-            continue
-        return _all_plain(event_dict)
+            is_plain = _SMALL < value < _LARGE
+        elif kind is float:
+            is_plain = value - value == 0.0  # not so for NaN and infinities; faster than to ask
+        else:
+            is_plain = value is None or kind is bool
+        if not (is_plain and key.isascii()):
+            return _all_plain(event_dict)
     return event_dict
 
 

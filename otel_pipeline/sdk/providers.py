@@ -25,10 +25,19 @@ from otel_pipeline.semconv import Signal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
 
-__all__ = ["add_reader", "force_flush", "is_foreign", "switch_loggers", "switch_tracers"]
+__all__ = [
+    "add_reader",
+    "force_flush",
+    "is_foreign",
+    "rename",
+    "switch_loggers",
+    "switch_tracers",
+]
 
 ProviderT = TypeVar("ProviderT")
 
@@ -194,6 +203,12 @@ def switch_loggers(provider: otel_logs.LoggerProvider) -> Callable[[], None]:
         if not isinstance(otel_logs.get_logger_provider(), _SwitchedLoggerProvider):
             otel_logs.set_logger_provider(_SwitchedLoggerProvider(_loggers))
         return _loggers.to(provider)
+
+
+def rename(provider: TracerProvider | LoggerProvider, resource: Resource) -> None:
+    """Let what a provider makes from now on be of another resource, in a forked child."""
+    # The SDK does the same there, but makes up an instance id for each provider.
+    provider._update_resource(resource)  # noqa: SLF001
 
 
 def add_reader(reader: MetricReader, resource: Resource) -> Callable[[], None]:

@@ -8,12 +8,13 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry import metrics as otel_metrics
 from opentelemetry.propagators.composite import CompositePropagator
-from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits
+from opentelemetry.sdk._logs import LogRecordLimits
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 
 from otel_pipeline import logs, semconv
@@ -29,11 +30,12 @@ from otel_pipeline.sdk.batch import BatchProcessor
 from otel_pipeline.sdk.console import ConsoleTransport
 from otel_pipeline.sdk.group import Group
 from otel_pipeline.sdk.ledger import Ledger, Ledgers
+from otel_pipeline.sdk.log_records import LineProvider, log_encoder
 from otel_pipeline.sdk.metrics_server import MetricsServer, default_exposition
 from otel_pipeline.sdk.resource import make_resource, of_forked_child
 from otel_pipeline.sdk.sampling import make_sampler
 from otel_pipeline.sdk.sdk_reader import SnapshotReader
-from otel_pipeline.sdk.spans import RecordProcessor, SpanCollector, log_encoder, span_encoder
+from otel_pipeline.sdk.spans import SpanCollector, span_encoder
 from otel_pipeline.sdk.spool import Spool, folder_of
 from otel_pipeline.sdk.transport import transport_for
 from otel_pipeline.semconv import Signal
@@ -87,6 +89,8 @@ class Runtime:
         group: The processes that share one `/metrics`, or None where it is not served.
         spool: Where batches wait on disk, or None.
         redact_adopted_spans: Masks secrets in span attributes where the exporter is not ours.
+        log_volume: What keeps log lines back, or None.
+        line_sink: The owned logger provider, or None.
     """
 
     ledgers: Ledgers
@@ -94,9 +98,12 @@ class Runtime:
     group: Group | None = None
     spool: Spool | None = None
     redact_adopted_spans: Callable[[str, Any], Any] | None = None
+    log_volume: logs.Volume | None = None
+    line_sink: LineProvider | None = None
     undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     resource: Resource | None = None
     renewals: list[Callable[[Resource], None]] = field(default_factory=list)
+    ended: bool = False
 
     @property
     def metrics_url(self) -> str | None:
@@ -149,7 +156,9 @@ class Runtime:
 
     def shutdown(self, timeout: float) -> None:
         """End every exporter at the same time, then the metrics endpoint, then undo the set-up."""
-        _running.discard(self)
+        if self.log_volume is not None:
+            logs.tell_rest(self.log_volume)
+        self.ended = True
         try:
             for exporter in self.exporters:
                 exporter.close(timeout)
@@ -190,6 +199,7 @@ def build(config: Config, group: str | None = None) -> Runtime:
             if group is None:  # else the process that leads the group does it
                 # Behind the others, whose last count they show.
                 runtime.exporters.extend(last_values.exporters(config))
+        runtime.log_volume = _log_volume(config, redactor)
         undo.callback(
             logs.set_up(
                 service=config.service_name,
@@ -199,29 +209,46 @@ def build(config: Config, group: str | None = None) -> Runtime:
                 stream=config.log_stream,
                 redactor=redactor,
                 export=runtime.ledgers.logs.state != "off",
+                volume=runtime.log_volume,
+                sink=runtime.line_sink,
             )
         )
         runtime.undo = undo.pop_all()
-        _running.add(runtime)
+        _go_on_in_children(runtime)
         return runtime
 
 
-_running: weakref.WeakSet[Runtime] = weakref.WeakSet()
+def _go_on_in_children(runtime: Runtime) -> None:
+    """Let forked children have a runtime of their own.
 
+    The hook comes after those of everything that the runtime is made of.
+    """
+    reference = weakref.ref(runtime)
 
-def _in_child() -> None:
-    for runtime in tuple(_running):
-        runtime.forked()
+    def in_child() -> None:
+        found = reference()
+        if found is not None and not found.ended:
+            found.forked()
 
-
-# After the hooks of what a runtime is made of, which this module has imported.
-os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(after_in_child=in_child)
 
 
 def _redactor(config: Config) -> Redactor:
     if not config.redact:
         return OFF
     return Redactor(keys=config.redact_keys, allow=config.redact_allow)
+
+
+def _log_volume(config: Config, redactor: Redactor) -> logs.Volume | None:
+    """Return what keeps log lines back, or None where all are kept."""
+    if config.log_rate_limit is None and config.log_sample == 1 and not config.log_follow_trace:
+        return None
+    return logs.Volume(
+        rate=config.log_rate_limit,
+        sample=config.log_sample,
+        follow_trace=config.log_follow_trace,
+        redactor=redactor,
+    )
 
 
 def _queues(
@@ -285,21 +312,16 @@ def _build_traces(runtime: Runtime, config: Config, resource: Resource, redactor
     runtime.undo.callback(propagate.set_global_textmap, previous)
     # Without an exporter there are spans all the same: log lines carry their ids.
     runtime.ledgers.traces.state = "owned" if config.traces.exporters else "off"
-    queues = list(_queues(runtime, config, Signal.TRACES, span_encoder(redactor)))
-
-    def use(resource: Resource) -> None:
-        provider = TracerProvider(
-            sampler=make_sampler(config),
-            resource=resource,
-            shutdown_on_exit=False,
-            span_limits=SpanLimits(**config.span_limits),
-        )
-        for add in queues:
-            provider.add_span_processor(SpanCollector(add))
-        runtime.undo.callback(providers.switch_tracers(provider))
-
-    use(resource)
-    runtime.renewals.append(use)
+    provider = TracerProvider(
+        sampler=make_sampler(config),
+        resource=resource,
+        shutdown_on_exit=False,
+        span_limits=SpanLimits(**config.span_limits),
+    )
+    for add in _queues(runtime, config, Signal.TRACES, span_encoder(redactor)):
+        provider.add_span_processor(SpanCollector(add))
+    runtime.undo.callback(providers.switch_tracers(provider))
+    runtime.renewals.append(partial(providers.rename, provider))
 
 
 def _build_logs(runtime: Runtime, config: Config, resource: Resource, redactor: Redactor) -> None:
@@ -309,20 +331,11 @@ def _build_logs(runtime: Runtime, config: Config, resource: Resource, redactor: 
     if not config.logs.exporters:
         return
     runtime.ledgers.logs.state = "owned"
-    queues = list(_queues(runtime, config, Signal.LOGS, log_encoder(redactor)))
-
-    def use(resource: Resource) -> None:
-        provider = LoggerProvider(
-            resource=resource,
-            shutdown_on_exit=False,
-            log_record_limits=LogRecordLimits(**config.log_limits),
-        )
-        for add in queues:
-            provider.add_log_record_processor(RecordProcessor(add))
-        runtime.undo.callback(providers.switch_loggers(provider))
-
-    use(resource)
-    runtime.renewals.append(use)
+    provider = runtime.line_sink = LineProvider(resource, LogRecordLimits(**config.log_limits))
+    for add in _queues(runtime, config, Signal.LOGS, log_encoder(redactor, provider)):
+        provider.add_queue(add)
+    runtime.undo.callback(providers.switch_loggers(provider))
+    runtime.renewals.append(partial(providers.rename, provider))
 
 
 def _build_metrics(runtime: Runtime, config: Config, resource: Resource, group: str | None) -> None:

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadableLogRecord
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanProcessor
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = [
     "RecordProcessor",
     "SpanCollector",
-    "log_encoder",
     "redact_record",
     "redact_span",
     "span_encoder",
@@ -133,16 +131,5 @@ def span_encoder(redactor: Redactor) -> Callable[[Sequence[ReadableSpan]], bytes
 
     def encode(spans: Sequence[ReadableSpan]) -> bytes:
         return encode_spans([redact_span(span, redactor) for span in spans]).SerializeToString()
-
-    return encode
-
-
-def log_encoder(redactor: Redactor) -> Callable[[Sequence[ReadableLogRecord]], bytes]:
-    """Return what turns log records into the bytes of an OTLP request."""
-
-    def encode(records: Sequence[ReadableLogRecord]) -> bytes:
-        return encode_logs(
-            [redact_record(record, redactor) for record in records]
-        ).SerializeToString()
 
     return encode

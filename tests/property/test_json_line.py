@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 from opentelemetry import trace
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.sdk._logs import LogRecordLimits
+from opentelemetry.sdk.resources import Resource
 
 from otel_pipeline import Pipeline, clock
 from otel_pipeline.logs.chain import make_chain
@@ -15,6 +19,8 @@ from otel_pipeline.logs.json_line import JsonLine
 from otel_pipeline.logs.output import LineLogger
 from otel_pipeline.logs.rendering import render_json
 from otel_pipeline.redaction import OFF, Redactor
+from otel_pipeline.sdk.log_records import LineProvider, log_encoder
+from otel_pipeline.sdk.providers import switch_loggers
 
 NAMES = st.one_of(
     st.sampled_from(
@@ -54,11 +60,18 @@ VALUES = st.recursive(
 @example(lines=[("info", None, "", {}, "")], redact=True)
 @example(lines=[("error", "a", "e", {"exc_info": ValueError("x")}, "stage")], redact=True)
 def test_the_line_is_that_of_the_chain(lines: list[Any], *, redact: bool) -> None:
-    """Whatever is logged wherever, in one go or processor by processor, gives the same line."""
+    """Whatever is logged wherever, in one go or processor by processor, gives the same line.
+
+    So does what is sent: as a record of OpenTelemetry's logger, or as a line queued past it.
+    """
     redactor = Redactor() if redact else OFF
     parts: Any = {"service": "orders", "environment": "test", "redactor": redactor}
-    chain = make_chain(**parts, renderer=render_json, export=False)
-    line = JsonLine(chain, **parts)
+    chain = make_chain(**parts, renderer=render_json, export=True)
+    provider = LineProvider(Resource({}), LogRecordLimits())
+    queue: list[Any] = []
+    provider.add_queue(queue.append)
+    line = JsonLine(chain, **parts, sink=provider)
+    encode = log_encoder(redactor, provider)
     pipeline = Pipeline("json-line")
     context = trace.SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=trace.TraceFlags(1))
     places: Any = {
@@ -67,21 +80,27 @@ def test_the_line_is_that_of_the_chain(lines: list[Any], *, redact: bool) -> Non
         "span": lambda: trace.use_span(trace.NonRecordingSpan(context)),
     }
 
+    def sent() -> Any:
+        request = ExportLogsServiceRequest.FromString(encode(queue))
+        queue.clear()
+        for record in request.resource_logs[0].scope_logs[0].log_records:
+            record.observed_time_unix_nano = 0
+            record.attributes.sort(key=lambda attribute: attribute.key)
+        return request
+
     def both(logger: LineLogger, method: str, fields: dict[str, Any]) -> None:
         expected: Any = dict(fields)
         for processor in chain.all():
             expected = processor(logger, method, expected)
+        expected_record = sent()
         assert line(logger, method, dict(fields)) == expected
+        assert sent() == expected_record
 
-    undo = clock.install(clock.Clock(time_ns=lambda: 1_764_000_000_123_456_789))
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(clock.install(clock.Clock(time_ns=lambda: 1_764_000_000_123_456_789)))
+        undo.callback(switch_loggers(provider))
         for method, name, event, more, where in lines:
             logger = LineLogger(io.StringIO(), name)
             fields = {"event": event, **more}
-            if where:
-                with places[where]():
-                    both(logger, method, fields)
-            else:
+            with places[where]() if where else contextlib.nullcontext():
                 both(logger, method, fields)
-    finally:
-        undo()

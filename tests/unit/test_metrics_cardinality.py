@@ -160,10 +160,10 @@ def test_a_label_of_the_vocabulary_may_have_a_limit_of_its_own(registry, caplog)
 def test_the_vocabulary_has_a_budget_of_its_own(registry):
     """The user's limit does not fold the library's own series."""
     registry.limit = 1
-    runs = from_spec(semconv.LOGS_SUPPRESSED, registry)
-    for event in range(VOCABULARY_LIMIT + 1):
-        runs.labels(f"e{event}").inc()
-    assert len(totals(registry, "otel_pipeline_logs_suppressed")) == VOCABULARY_LIMIT + 1
+    items = from_spec(semconv.ITEMS_PRODUCED, registry)
+    for signal in range(VOCABULARY_LIMIT + 1):
+        items.labels(f"s{signal}").inc()
+    assert len(totals(registry, "otel_pipeline_items_produced")) == VOCABULARY_LIMIT + 1
 
 
 def test_the_overflow_metric_does_not_count_itself(registry, caplog):
