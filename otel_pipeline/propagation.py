@@ -22,6 +22,7 @@ from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter, Setter
 from opentelemetry.trace import Link, Span, SpanContext
 
+from otel_pipeline.context import UNTRACED
 from otel_pipeline.diagnostics import warn_once
 
 if TYPE_CHECKING:
@@ -232,13 +233,16 @@ def wrap(function: Callable[P, T]) -> Callable[P, T]:
     """
     if inspect.iscoroutinefunction(function):
         captured = otel_context.get_current()
+        untraced = UNTRACED.get()
 
         @functools.wraps(function)
         async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
             token = otel_context.attach(captured)
+            place = UNTRACED.set(untraced)
             try:
                 return await function(*args, **kwargs)
             finally:
+                UNTRACED.reset(place)
                 otel_context.detach(token)
 
         return cast("Callable[P, T]", call_async)
