@@ -1,0 +1,18 @@
+"""The plain script that the benchmarks compare the demo with does the same as the demo."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import plain_demo
+from benchmarks.demo import loaded
+from otel_pipeline.cli import _flights
+
+
+@pytest.mark.parametrize("batch_size", [100, 3000])
+def test_both_scripts_write_the_same(batch_size: int) -> None:
+    """Tables of flights and of delays are equal, with rows that are dropped and skipped."""
+    weather = _flights.data_file("weather.csv")
+    ours, plain = (loaded(etl, weather, 3000, batch_size) for etl in (_flights.etl, plain_demo.etl))
+    assert ours == plain
+    assert all(ours)
