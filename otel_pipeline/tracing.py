@@ -155,6 +155,9 @@ class Block:
         "status",
     )
 
+    #: Whether the span starts with the status that it will have unless something happens.
+    _says_success = False
+
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.parent: Block | None = None
@@ -300,7 +303,7 @@ class Block:
             SpanKind.INTERNAL,
             every,
             [*links, *more_links],
-            clock.time_ns(),
+            clock.current.time_ns(),
             False,  # noqa: FBT003
             False,  # noqa: FBT003
         )
@@ -367,11 +370,12 @@ class Block:
                 return
             if self.status == semconv.Status.ERROR and exception is not None:
                 self._set_error(exception, first=first)
-            self.span.set_attribute(Attr.STATUS, self.status)
+            if not self._says_success or self.status != semconv.Status.SUCCESS:
+                self.span.set_attribute(Attr.STATUS, self.status)
         except Exception as error:  # noqa: BLE001  telemetry never reaches user code
             warn_once("end_span", "ending %r failed: %s", self._span_name(), text_of(error))
         try:
-            self.span.end(clock.time_ns())
+            self.span.end(clock.current.time_ns())
         except Exception as error:  # noqa: BLE001  a foreign span processor may fail
             warn_once("span.end", "ending a span failed: %s", text_of(error))
 
