@@ -171,7 +171,7 @@ class Stage(Block):
 
     __slots__ = ("_cell", "_counts", "_series", "name")
 
-    # To set one more attribute at the end takes five times as long as with the others.
+    # One more call to set it at the end would take almost a microsecond.
     _says_success = True
 
     def __init__(self, pipeline: Pipeline, name: str, series: _Series) -> None:
