@@ -12,7 +12,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import imports, logs, measure, metrics, records, scrape, spans
+from benchmarks import demo, imports, logs, measure, metrics, records, scrape, spans
 
 if TYPE_CHECKING:
     from benchmarks.measure import Benchmark, Result
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         records.BENCHMARKS,
         spans.BENCHMARKS,
         logs.BENCHMARKS,
+        demo.BENCHMARKS,
         scrape.BENCHMARKS,
         imports.BENCHMARKS,
     )

@@ -6,6 +6,7 @@ import importlib
 import time
 from contextlib import ExitStack
 from itertools import repeat
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 import prometheus_client
@@ -178,7 +179,11 @@ class _Delivery:
 def spans_to_sink() -> Iterator[list[Side]]:
     """Send more spans than the default queues hold, through OpenTelemetry's own API."""
     defaults = {"span_batch_max_queue": None, "span_batch_max_batch": None}
-    with sink() as url, library(url, **defaults, span_batch_delay=None) as telemetry:
+    with (
+        sink() as url,
+        TemporaryDirectory() as disk,
+        library(url, **defaults, span_batch_delay=None, spool_dir=disk) as telemetry,
+    ):
         exporter = _CountingExporter(endpoint=f"{url}/v1/traces")
         with plain_tracing(BatchSpanProcessor(exporter)) as provider:
             ours = _Delivery(

@@ -82,7 +82,7 @@ def follow(telemetry: Telemetry, hand_over: Callable[[], Handed | None]) -> Call
     _hand_over = hand_over
     current = process.current_process()
     current._config.setdefault(_KEY, _Handover())  # type: ignore[attr-defined]  # noqa: SLF001
-    util.register_after_fork(telemetry, _ends_with_process)
+    util.register_after_fork(telemetry, _begin_forked)
     if process.parent_process() is not None or hasattr(current, "_inheriting"):
         _ends_with_process(telemetry)  # this is a child of multiprocessing itself
 
@@ -92,6 +92,14 @@ def follow(telemetry: Telemetry, hand_over: Callable[[], Handed | None]) -> Call
             _hand_over = None
 
     return undo
+
+
+def _begin_forked(telemetry: Telemetry) -> None:
+    """Begin in a child that has its parent's memory, and the context of the thread that forked."""
+    place = None if otel_context.get_current() else lifecycle.place_of_run()
+    if place:
+        otel_context.attach(place)
+    _ends_with_process(telemetry)
 
 
 def _ends_with_process(telemetry: Telemetry) -> None:

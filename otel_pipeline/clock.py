@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Clock", "install", "perf_counter", "stopwatch", "time_ns"]
+__all__ = ["Clock", "current", "install", "perf_counter", "stopwatch", "time_ns"]
 
 _NANOSECONDS = 1_000_000_000
 
@@ -27,36 +27,37 @@ class Clock:
     perf_counter: Callable[[], float] = time.perf_counter
 
 
-_current = Clock()
+#: The clock that is read. The functions below read it; what is called very often does so itself.
+current = Clock()
 
 
 def time_ns() -> int:
     """Return the time in nanoseconds since 1970."""
-    return _current.time_ns()
+    return current.time_ns()
 
 
 def now() -> float:
     """Return the time in seconds since 1970."""
-    return _current.time_ns() / _NANOSECONDS
+    return current.time_ns() / _NANOSECONDS
 
 
 def perf_counter() -> float:
     """Return seconds since some moment, for durations."""
-    return _current.perf_counter()
+    return current.perf_counter()
 
 
 def stopwatch() -> Callable[[], float]:
     """Return what reads the clock of this moment as `perf_counter` does, for many short times."""
-    return _current.perf_counter
+    return current.perf_counter
 
 
 def install(clock: Clock) -> Callable[[], None]:
     """Let the library read `clock` and return the undo."""
-    global _current
-    previous, _current = _current, clock
+    global current
+    previous, current = current, clock
 
     def undo() -> None:
-        global _current  # noqa: PLW0603
-        _current = previous
+        global current  # noqa: PLW0603
+        current = previous
 
     return undo

@@ -29,6 +29,7 @@ __all__ = [
     "guard_process",
     "hooks",
     "install",
+    "place_of_run",
     "process_generation",
 ]
 
@@ -38,6 +39,9 @@ class Openable(Protocol):
 
     def end_early(self) -> None:
         """End as cancelled (or interrupted); never raises."""
+
+    def place_of_run(self) -> Context | None:
+        """Return the context of the code inside, if this is a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class Hooks:
 _hooks: Hooks | None = None
 _generation = 0
 _open: dict[int, Openable] = {}
+_place_of_parent: Context | None = None
 
 
 def hooks() -> Hooks | None:
@@ -99,6 +104,17 @@ def opened(block: Openable) -> None:
 def closed(block: Openable) -> bool:
     """Forget `block`; tells whether it was open, so that exactly one caller ends it."""
     return _open.pop(id(block), None) is not None
+
+
+def place_of_run() -> Context | None:
+    """Return the context inside the run that is open, or was when this process was forked.
+
+    Returns:
+        None if there are none or several.
+    """
+    places = [block.place_of_run() for block in list(_open.values())]
+    found = [place for place in places if place is not None]
+    return found[0] if len(found) == 1 else _place_of_parent if not found else None
 
 
 def close_all() -> None:
@@ -194,8 +210,9 @@ def _end_program(current: Hooks, done: _thread.LockType) -> None:
 
 
 def _in_child() -> None:
-    global _generation, _ends, _waiting_signal  # noqa: PLW0603
+    global _generation, _ends, _place_of_parent, _waiting_signal  # noqa: PLW0603
     _generation += 1
+    _place_of_parent = place_of_run()
     _open.clear()
     _ends, _waiting_signal = 0, None
 

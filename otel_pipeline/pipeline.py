@@ -147,7 +147,11 @@ class _Series:
 
     def __init__(self, pipeline: str, stage: str) -> None:
         self.span_name = semconv.stage_span_name(pipeline, stage)
-        self.attributes: dict[str, Any] = {Attr.PIPELINE_NAME: pipeline, Attr.STAGE: stage}
+        self.attributes: dict[str, Any] = {
+            Attr.PIPELINE_NAME: pipeline,
+            Attr.STAGE: stage,
+            Attr.STATUS: Status.SUCCESS,
+        }
         self.records = {
             status: _STAGE_RECORDS.labels(pipeline, stage, status)
             for status in semconv.STAGE_RECORD_STATUSES
@@ -167,9 +171,13 @@ class Stage(Block):
 
     __slots__ = ("_cell", "_counts", "_series", "name")
 
-    def __init__(self, pipeline: Pipeline, name: str) -> None:
+    # One more call to set it at the end would take almost a microsecond.
+    _says_success = True
+
+    def __init__(self, pipeline: Pipeline, name: str, series: _Series) -> None:
         super().__init__(pipeline)
         self.name = name
+        self._series = series
         self._counts: dict[str, int] = {}  # by status, as far as anything was counted
         self._cell: list[float] | None = None
 
@@ -246,12 +254,9 @@ class Stage(Block):
 
     def _attributes(self) -> dict[str, Any]:
         attributes = self._series.attributes.copy()
-        if self.run is not None:
-            attributes[Attr.RUN_ID] = self.run.id
+        if (run_id := self.run_id) is not None:
+            attributes[Attr.RUN_ID] = run_id
         return attributes
-
-    def _opened(self) -> None:
-        self._series = self.pipeline._series(self.name)  # noqa: SLF001  same module
 
     def _finish(self, exception: BaseException | None, seconds: float, *, first: bool) -> None:
         if self._cell is not None:
@@ -263,8 +268,8 @@ class Stage(Block):
         if counts:
             told = [status for status in semconv.STAGE_RECORD_STATUSES if counts.get(status)]
             self.span.set_attributes({Attr.RECORDS + name: counts[name] for name in told})
-        if self.run is not None:
-            self.run.add_stage(self.pipeline, self.name, counts)
+            if self.run is not None:
+                self.run.add_stage(self.pipeline, self.name, counts)
         if status == Status.ERROR and first and exception is not None:
             log_event(
                 "error",
@@ -273,6 +278,46 @@ class Stage(Block):
                 duration_seconds=round(seconds, 6),
                 exc_info=exception,
             )
+
+
+class _RunOpener(Opener["Run"]):
+    """What `Pipeline.run` returns."""
+
+    __slots__ = ("_open",)
+
+    def __init__(self, make: Callable[[], Run]) -> None:
+        super().__init__()
+        self._open = make
+
+    def _make(self, _function: Callable[..., Any] | None) -> Run:
+        return self._open()
+
+
+class _StageOpener(Opener[Stage]):
+    """What `Pipeline.stage` returns; made for each `with` block, so it is light."""
+
+    __slots__ = ("_attributes", "_name", "_pipeline")
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        name: str | None,
+        attributes: Mapping[str, object] | None,
+        count: Callable[[Any], int] | None,
+    ) -> None:
+        self._pipeline = pipeline
+        self._name = name
+        self._attributes = attributes
+        self._count = count
+        self._entered = []
+
+    def _make(self, function: Callable[..., Any] | None) -> Stage:
+        pipeline = self._pipeline
+        name = self._name or _name_of(function)
+        series = pipeline._shared.series.get(name) or pipeline._new_series(name)  # noqa: SLF001
+        stage = Stage(pipeline, name, series)
+        stage.open((), self._attributes)
+        return stage
 
 
 def _reject(pipeline: str, stage: str, reason: str, n: int) -> None:
@@ -349,6 +394,10 @@ class Run(Block):
 
     # Block
 
+    def place_of_run(self) -> Context | None:
+        """Return the context of the code inside; see `Block`."""
+        return self._inner
+
     def _span_name(self) -> str:
         return semconv.run_span_name(self.pipeline.name)
 
@@ -372,14 +421,13 @@ class Run(Block):
 
     def open(
         self,
-        *,
         links: Iterable[Link] = (),
         attributes: Mapping[str, object] | None = None,
         parent: Context | None = None,
     ) -> None:
         """Start the run; see `Block.open`."""
         self._generation = lifecycle.process_generation()
-        super().open(links=links, attributes=attributes, parent=parent)
+        super().open(links, attributes, parent)
         self._guard.enter()
 
     def close(self, exception: BaseException | None = None, seconds: float | None = None) -> None:
@@ -464,7 +512,7 @@ class Batch(Block):
         self._said: int | None = None
 
     def __enter__(self) -> Self:
-        self.open(links=self._open_links())
+        self.open(self._open_links())
         return self
 
     def __exit__(
@@ -959,14 +1007,14 @@ class Pipeline:
             'nightly-1'
         """
 
-        def make(_function: Callable[..., Any] | None) -> Run:
+        def make() -> Run:
             run = Run(self, run_id, flush=flush)
             found = [link for link in map(link_from, links) if link is not None]
             above = context_from(parent) if parent is not None else None
-            run.open(links=found, attributes=attributes, parent=above)
+            run.open(found, attributes, above)
             return run
 
-        return Opener(make)
+        return _RunOpener(make)
 
     @overload
     def stage(self, function: FunctionT, /) -> FunctionT: ...
@@ -1017,20 +1065,14 @@ class Pipeline:
             >>> with pipeline.stage("load") as stage:
             ...     stage.records(len(validate(["a", ""])))
         """
-        if not isinstance(name, str) and (
-            callable(name) or isinstance(name, (staticmethod, classmethod))
-        ):
-            return self.stage()(name)
-        if name is not None:
-            _check_name("a stage", name)
-
-        def make(function: Callable[..., Any] | None) -> Stage:
-            found = name or _name_of(function)
-            stage = Stage(self, found)
-            stage.open(attributes=attributes)
-            return stage
-
-        return Opener(make, count=count)
+        if type(name) is not str or name not in self._shared.series:
+            if not isinstance(name, str) and (
+                callable(name) or isinstance(name, (staticmethod, classmethod))
+            ):
+                return self.stage()(name)
+            if name is not None:
+                _check_name("a stage", name)
+        return _StageOpener(self, name, attributes, count)
 
     def batch(self, batch: Any, *, links: Any = None) -> Batch:
         """Open a batch: a span, record counts, one duration, `batch_processed` or `batch_failed`.
@@ -1100,13 +1142,10 @@ class Pipeline:
             timestamp = timestamp.timestamp()
         _EVENT_LAG.labels(self.name).set(clock.now() - timestamp)
 
-    def _series(self, stage: str) -> _Series:
-        known = self._shared.series
-        series = known.get(stage)
-        if series is None:
-            series = _Series(self.name, stage)
-            if len(known) < _MOST_KEPT:
-                known[stage] = series
+    def _new_series(self, stage: str) -> _Series:
+        series = _Series(self.name, stage)
+        if len(self._shared.series) < _MOST_KEPT:
+            self._shared.series[stage] = series
         return series
 
     def _log_batch(self, counts: Mapping[str, int], seconds: float) -> None:

@@ -23,6 +23,8 @@ from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter, Setter
 from opentelemetry.trace import Link, Span, SpanContext
 
+from otel_pipeline import lifecycle
+from otel_pipeline.context import UNTRACED, Elsewhere, current_scope, with_scope
 from otel_pipeline.diagnostics import warn_once
 
 if TYPE_CHECKING:
@@ -236,13 +238,16 @@ def wrap(function: Callable[P, T]) -> Callable[P, T]:
     """
     if inspect.iscoroutinefunction(function):
         captured = otel_context.get_current()
+        untraced = UNTRACED.get()
 
         @functools.wraps(function)
         async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
             token = otel_context.attach(captured)
+            place = UNTRACED.set(untraced)
             try:
                 return await function(*args, **kwargs)
             finally:
+                UNTRACED.reset(place)
                 otel_context.detach(token)
 
         return cast("Callable[P, T]", call_async)
@@ -259,18 +264,29 @@ def wrap(function: Callable[P, T]) -> Callable[P, T]:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place in a trace, on its way to another process."""
+    """A place in a trace and a pipeline, on its way to another process."""
 
     carrier: Mapping[str, str]
+    scope: Elsewhere | None
 
     @classmethod
     def here(cls) -> Self:
-        """Return the place of the calling code."""
-        return cls(dict(inject()))
+        """Return the place of the calling code.
+
+        Code that is nowhere, such as the thread with which a pool replaces its workers, is taken to
+        belong to the run that is open, if there is one.
+        """
+        around = otel_context.get_current() or lifecycle.place_of_run() or Context()
+        scope = current_scope(around)
+        carrier: dict[str, str] = {}
+        _propagator().inject(carrier, around)
+        if scope is None:
+            return cls(carrier, None)
+        return cls(carrier, Elsewhere(scope.pipeline_name, scope.stage_name, scope.run_id))
 
     def context(self) -> Context:
         """Return a context in which this place is current."""
-        return extract(self.carrier)
+        return with_scope(self.scope, extract(self.carrier))
 
 
 class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):

@@ -27,7 +27,7 @@ from opentelemetry.trace import (
 )
 
 from otel_pipeline import clock, lifecycle, semconv
-from otel_pipeline.context import current_scope, with_scope_and_span
+from otel_pipeline.context import UNTRACED, current_scope, scope_in, with_scope_and_span
 from otel_pipeline.diagnostics import warn_once
 from otel_pipeline.semconv import Attr
 from otel_pipeline.version import __version__
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Link, Span, Tracer
 
+    from otel_pipeline.context import Scope
     from otel_pipeline.pipeline import Pipeline, Run, Stage
 
 __all__ = ["Block", "Opener", "attribute_value", "log_event", "outcome"]
@@ -86,8 +87,13 @@ def _is_cancellation(exception: BaseException) -> bool:
 
 
 def _real_tracer() -> Tracer:
-    """Return the tracer that the API's stand-in stands for: one that does nothing, without SDK."""
-    return getattr(_tracer, "_tracer", _tracer) if type(_tracer) is ProxyTracer else _tracer
+    """Return the tracer that the API's stand-in, and our switch, stand for."""
+    tracer: Tracer = _tracer
+    if type(tracer) is ProxyTracer:
+        tracer = getattr(tracer, "_tracer", tracer)
+        if type(tracer) is NoOpTracer:
+            return tracer
+    return getattr(tracer, "switched_to", tracer)
 
 
 def text_of(value: object) -> str:
@@ -139,6 +145,7 @@ class Block:
         "_inner",
         "_outer",
         "_raised",
+        "_run_id",
         "_stage",
         "_started",
         "ended",
@@ -149,16 +156,20 @@ class Block:
         "status",
     )
 
+    #: Whether the span starts with the status that it will have unless something happens.
+    _says_success = False
+
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.parent: Block | None = None
         self.run: Run | None = None
+        self._run_id: str | None = None  # of a run in another process
         self._stage: Stage | None = None
         self.span: Span = INVALID_SPAN
         self.status: str | None = None
         self.ended = False
         self._raised: tuple[int, int, int] | None = None
-        self._inner: Context | None = None
+        self._inner: Context | None = None  # of the code inside, where that is not `_outer`
 
     # What the scope tells those inside it.
 
@@ -180,7 +191,7 @@ class Block:
     @property
     def run_id(self) -> str | None:
         """Id of the run, or None outside one."""
-        return self.run.id if self.run is not None else None
+        return self.run.id if self.run is not None else self._run_id
 
     @property
     def trace_id(self) -> str:
@@ -213,8 +224,8 @@ class Block:
 
     def _attributes(self) -> dict[str, Any]:
         attributes: dict[str, Any] = {Attr.PIPELINE_NAME: self.pipeline.name}
-        if self.run is not None:
-            attributes[Attr.RUN_ID] = self.run.id
+        if (run_id := self.run_id) is not None:
+            attributes[Attr.RUN_ID] = run_id
         if self.stage is not None:
             attributes[Attr.STAGE] = self.stage.name
         return attributes
@@ -227,20 +238,20 @@ class Block:
 
     # Opening and closing.
 
-    def _join(self, outer: Context) -> None:
+    def _join(self, scope: Scope) -> None:
         """Take over pipeline context from the block around."""
-        scope = current_scope(outer)
-        while isinstance(scope, Block) and scope.ended:
-            scope = scope.parent
-        if isinstance(scope, Block):
-            self.parent = scope
-            self.run = scope.run
-            if scope.pipeline.name == self.pipeline.name:
-                self._stage = scope.stage
+        around = _innermost_open(scope)
+        if isinstance(around, Block):
+            self.parent = around
+            self.run = around.run
+            self._run_id = around._run_id  # noqa: SLF001  the same class
+            if around.pipeline.name == self.pipeline.name:
+                self._stage = around.stage
+        elif around is not None:
+            self._run_id = around.run_id
 
     def open(
         self,
-        *,
         links: Iterable[Link] = (),
         attributes: Mapping[str, object] | None = None,
         parent: Context | None = None,
@@ -253,26 +264,37 @@ class Block:
             parent: The context to be a child of, instead of the current one.
         """
         self._outer = outer = otel_context.get_current()
-        self._join(outer)
+        if (scope := current_scope(outer)) is not None:
+            self._join(scope)
         try:
             self._opened()
-            self.span = self._start_span(outer, links, attributes, parent)
+            tracer = _real_tracer()
+            if (
+                type(tracer) is not NoOpTracer
+                or outer
+                or parent is not None
+                or ((hooks := lifecycle.hooks()) is not None and hooks.parent is not None)
+            ):
+                self.span = self._start_span(tracer, outer, links, attributes, parent)
         except Exception as error:  # noqa: BLE001  a foreign tracer or sampler may fail
             warn_once("start_span", "starting a span failed: %s", text_of(error))
         lifecycle.opened(self)
-        self._started = clock.perf_counter()
-        self._inner = self._inside(outer)
-        otel_context.attach(self._inner)
+        self._started = clock.current.perf_counter()
+        if outer or self.span is not INVALID_SPAN:
+            self._inner = self._inside(outer)
+            otel_context.attach(self._inner)
+        else:
+            UNTRACED.set(self)
 
     def _start_span(
         self,
+        tracer: Tracer,
         outer: Context,
         links: Iterable[Link],
         attributes: Mapping[str, object] | None,
         parent: Context | None,
     ) -> Span:
         above, more_links = self._place(outer, parent)
-        tracer = _real_tracer()
         if type(tracer) is NoOpTracer:  # nobody would see what is prepared below
             return tracer.start_span("", above)
         every = self._attributes()
@@ -286,7 +308,7 @@ class Block:
             SpanKind.INTERNAL,
             every,
             [*links, *more_links],
-            clock.time_ns(),
+            clock.current.time_ns(),
             False,  # noqa: FBT003
             False,  # noqa: FBT003
         )
@@ -323,22 +345,25 @@ class Block:
             exception: What the code was left with.
             seconds: Time spent inside, if that is not the wall time.
         """
-        if self._claim():
-            if seconds is None:
-                seconds = clock.perf_counter() - self._started
+        if lifecycle.closed(self):
             self._end(exception, seconds)
-        self._leave()
+        if self._inner is not None:
+            self._leave(self._inner)
+        elif UNTRACED.get() is self:
+            UNTRACED.set(self.parent and _innermost_open(self.parent))
+
+    def place_of_run(self) -> Context | None:
+        """Return the context of the code inside, if this is a run."""
+        return None
 
     def end_early(self) -> None:
         """End the block from outside, as the program is about to end."""
-        if self._claim():
-            self._end(GeneratorExit(), clock.perf_counter() - self._started)
+        if lifecycle.closed(self):
+            self._end(GeneratorExit())
 
-    def _claim(self) -> bool:
-        """Tell whether the caller is the one that ends this block; never is a forked child."""
-        return lifecycle.closed(self)
-
-    def _end(self, exception: BaseException | None, seconds: float) -> None:
+    def _end(self, exception: BaseException | None, seconds: float | None = None) -> None:
+        if seconds is None:
+            seconds = clock.current.perf_counter() - self._started
         self.ended = True
         self.status = semconv.Status.SUCCESS
         first = True
@@ -354,11 +379,12 @@ class Block:
                 return
             if self.status == semconv.Status.ERROR and exception is not None:
                 self._set_error(exception, first=first)
-            self.span.set_attribute(Attr.STATUS, self.status)
+            if not self._says_success or self.status != semconv.Status.SUCCESS:
+                self.span.set_attribute(Attr.STATUS, self.status)
         except Exception as error:  # noqa: BLE001  telemetry never reaches user code
             warn_once("end_span", "ending %r failed: %s", self._span_name(), text_of(error))
         try:
-            self.span.end(clock.time_ns())
+            self.span.end(clock.current.time_ns())
         except Exception as error:  # noqa: BLE001  a foreign span processor may fail
             warn_once("span.end", "ending a span failed: %s", text_of(error))
 
@@ -379,20 +405,27 @@ class Block:
                 clock.time_ns(),
             )
 
-    def _leave(self) -> None:
+    def _leave(self, inner: Context) -> None:
         """Make the innermost open block around this one current, if this one is.
 
         Without tokens: a block that is left in another task or after an interleaved one must
         neither fail nor bring an ended span back.
         """
-        inner, self._inner = self._inner, None  # a cycle would keep both until the next collection
+        self._inner = None  # a cycle would keep both until the next collection
         if otel_context.get_current() is not inner and current_scope() is not self:
             return
         outer = self._outer
         # Seldom: the block around has ended before this one.
-        while isinstance(scope := current_scope(outer), Block) and scope.ended:
+        while isinstance(scope := scope_in(outer), Block) and scope.ended:
             outer = scope._outer  # noqa: SLF001  same class
         otel_context.attach(outer)
+
+
+def _innermost_open(scope: Scope | None) -> Scope | None:
+    """Return `scope`, or the innermost one around it that has not ended."""
+    while isinstance(scope, Block) and scope.ended:
+        scope = scope.parent
+    return scope
 
 
 def _redacted(key: str, value: Any) -> Any:
@@ -406,17 +439,15 @@ def _redacted(key: str, value: Any) -> Any:
 class Opener(Generic[BlockT]):
     """Opens a block: a context manager (`with`, `async with`) and a decorator in one."""
 
-    __slots__ = ("_count", "_entered", "_make")
+    __slots__ = ("_count", "_entered")
 
-    def __init__(
-        self,
-        make: Callable[[Callable[..., Any] | None], BlockT],
-        *,
-        count: Callable[[Any], int] | None = None,
-    ) -> None:
-        self._make = make
+    def __init__(self, count: Callable[[Any], int] | None = None) -> None:
         self._count = count
         self._entered: list[BlockT] = []
+
+    def _make(self, function: Callable[..., Any] | None) -> BlockT:
+        """Open a block: for a call of `function`, or for a `with` block where that is None."""
+        raise NotImplementedError
 
     def __enter__(self) -> BlockT:
         block = self._make(None)
@@ -431,9 +462,11 @@ class Opener(Generic[BlockT]):
     ) -> None:
         # One opener may be entered several times at once: the current block says which this is.
         entered = self._entered
-        block: Any = current_scope()
-        if block not in entered:
-            block = entered[-1]
+        block: Any = entered[0]
+        if len(entered) > 1:
+            block = current_scope()
+            if block not in entered:
+                block = entered[-1]
         entered.remove(block)
         block.close(exception)
 

@@ -50,6 +50,10 @@ _QUICK: Final = 0.5
 #: Seconds behind the end that writing to disk may take.
 _WRITING: Final = 0.25
 
+#: Where there is a disk, what does not fit into the queue is on its way there: so many times the
+#: queue may wait for that, since to write takes a while in which other threads go on.
+_OVERFLOW: Final = 4
+
 _NOUNS: Final = {"traces": "spans", "metrics": "data points", "logs": "log records"}
 
 
@@ -87,7 +91,8 @@ class BatchProcessor(Generic[T]):
         explicit: Whether someone asked for this endpoint. If not, and nothing answers there,
             items are dropped instead of kept.
         timeout: Seconds for one request.
-        max_queue: Items that wait at most.
+        max_queue: Items that wait at most. With a shelf they go there when half of it is full, and
+            are dropped when it is full four times over.
         max_batch: Items of one request at most.
         delay: Seconds that an item waits at most for its batch to fill.
         first_pause: Seconds before the second attempt; later pauses grow up to 30 s.
@@ -119,6 +124,7 @@ class BatchProcessor(Generic[T]):
         self._explicit = explicit
         self._timeout = timeout
         self._max_queue = max_queue
+        self._most = max_queue if shelf is None else max_queue * _OVERFLOW
         self._max_batch = max_batch
         self._delay = delay
         self._first_pause = first_pause
@@ -187,7 +193,7 @@ class BatchProcessor(Generic[T]):
         if length >= self._wake_at:
             self._wake_at = _NEVER
             self._inbox.put(None)
-        if length > self._max_queue:
+        if length > self._most:
             self._drop_oldest()
         if self._thread is None:
             self._start()
@@ -578,7 +584,7 @@ class BatchProcessor(Generic[T]):
             self._say_once(
                 "overflow",
                 "the queue of %d %s is full: the oldest are dropped",
-                self._max_queue,
+                self._most,
                 self._noun,
             )
 

@@ -157,7 +157,7 @@ class Courier:
             None if it is on disk now. Else what became of it; a receiver that is away or asks to
             come again means that the disk cannot be used either.
         """
-        sending = not self._is_stuck() and self.start()
+        sending = not self._is_stuck() and not parcel.crowded() and self.start()
         if sending:
             self._inbox.put(parcel)
             self._wait(parcel, min(patience, _PATIENCE))

@@ -67,17 +67,18 @@ class _SwitchedTracer(trace.Tracer):
         self._real: tuple[trace.TracerProvider, trace.Tracer] | None = None
 
     @property
-    def _tracer(self) -> trace.Tracer:
+    def switched_to(self) -> trace.Tracer:
+        """The tracer of the running telemetry; stages ask for it to be spared the detour."""
         target = self._switch.target
         if self._real is None or self._real[0] is not target:
             self._real = (target, target.get_tracer(*self._identity))
         return self._real[1]
 
     def start_span(self, *args: Any, **kwargs: Any) -> trace.Span:
-        return self._tracer.start_span(*args, **kwargs)
+        return self.switched_to.start_span(*args, **kwargs)
 
     def start_as_current_span(self, *args: Any, **kwargs: Any) -> Any:
-        return self._tracer.start_as_current_span(*args, **kwargs)
+        return self.switched_to.start_as_current_span(*args, **kwargs)
 
 
 class _SwitchedTracerProvider(trace.TracerProvider):

@@ -6,10 +6,11 @@ import copy
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadableLogRecord
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanProcessor
 from opentelemetry.trace import Status
+
+from otel_pipeline.sdk.span_bytes import encode_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -130,6 +131,6 @@ def span_encoder(redactor: Redactor) -> Callable[[Sequence[ReadableSpan]], bytes
     """Return what turns spans into the bytes of an OTLP request."""
 
     def encode(spans: Sequence[ReadableSpan]) -> bytes:
-        return encode_spans([redact_span(span, redactor) for span in spans]).SerializeToString()
+        return encode_request(spans, redactor, redact_span)
 
     return encode

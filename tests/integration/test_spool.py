@@ -116,6 +116,14 @@ class TestOutage:
         assert sender.flush(20)
         assert counts(sender) == {"produced": 500, "delivered": 500}
 
+    def test_a_burst_goes_through_the_disk_and_loses_nothing(self, make: Any) -> None:
+        """More than the queue holds, all at once: it may be full four times over on its way."""
+        sender = make(Script(DELIVERED), max_queue=50, max_batch=10)
+        for n in range(200):
+            sender.add(str(n))
+        assert sender.flush(20)
+        assert counts(sender) == {"produced": 200, "delivered": 200}
+
     def test_a_silent_collector_holds_nothing_in_memory(self, make: Any) -> None:
         """A batch whose answer takes long is on disk meanwhile, and so are those behind it."""
         script = Script(DELIVERED)

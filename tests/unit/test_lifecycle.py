@@ -23,6 +23,9 @@ class Block:
         lifecycle.closed(self)
         self._ended.append(self._name)
 
+    def place_of_run(self) -> None:
+        return None
+
 
 @pytest.fixture
 def killed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, object]]:
