@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     builder.add_argument(
         "--keep-go-caches",
         action="store_true",
-        help="keep what Go fetched and compiled for further builds (several GB)",
+        help="keep what Go fetched and compiled for further builds (12 GB)",
     )
     commands.add_parser("up", help="run all programs, wired, until Ctrl-C; print their addresses")
     commands.add_parser(

@@ -188,9 +188,9 @@ def build(
 ) -> None:
     """Build the named programs, or all, that are not there yet; tell on stdout what happens.
 
-    What Go fetches and compiles is kept in a folder of the cache until all that was asked for is
-    there, since the programs share much of it. Folders that GOCACHE and GOMODCACHE name are used
-    instead, and left alone.
+    What Go fetches and compiles is kept in a folder of the cache until the programs of one module
+    are there. Modules share little, as each has versions of its own, and together they would need
+    12 GB. Folders that GOCACHE and GOMODCACHE name are used instead, and left alone.
 
     Args:
         names: Names of programs.
@@ -200,23 +200,23 @@ def build(
     Raises:
         StackError: Go is missing or failed.
     """
-    programs = [PROGRAMS[name] for name in names or PROGRAMS]
+    programs = [program for name, program in PROGRAMS.items() if not names or name in names]
     with _lock():
         go = _Go(jobs)
         for number, program in enumerate(programs, 1):
             label = f"[{number}/{len(programs)}] {program.name} {program.version}"
             if program.path.exists():
                 _say(f"{label}: is there: {program.path}")
-                continue
-            _say(f"{label}: is being built")
-            start = time.monotonic()
-            _build(program, go)
-            size = program.path.stat().st_size / 1e6
-            _say(
-                f"{label}: built in {time.monotonic() - start:.0f} s, {size:.0f} MB: {program.path}"
-            )
-        if not keep_go_caches:
-            go.delete_caches()
+            else:
+                _say(f"{label}: is being built")
+                start = time.monotonic()
+                _build(program, go)
+                took = f"{time.monotonic() - start:.0f} s"
+                size = f"{program.path.stat().st_size / 1e6:.0f} MB"
+                _say(f"{label}: built in {took}, {size}: {program.path}")
+            to_come = {later.module for later in programs[number:]}
+            if program.module not in to_come and not keep_go_caches:
+                go.delete_caches()
 
 
 def tied(command: Sequence[str], signal_name: str) -> list[str]:

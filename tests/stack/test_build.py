@@ -170,6 +170,17 @@ def test_go_uses_as_many_processors_as_it_is_told(tmp_path: Path, install_go) ->
     assert (tmp_path / "processors").read_text() == "1\n"
 
 
+def test_what_go_compiled_stays_for_the_programs_of_one_module(tmp_path: Path, install_go) -> None:
+    """The second program of a module finds it; the next module starts with an empty disk."""
+    install_go(
+        f'[ -e "$GOCACHE" ] && echo "$2" >> "{tmp_path}/found"; mkdir -p "$GOCACHE"',
+    )
+    assert run("jaeger", "amtool", "alertmanager")[0] == 0
+    found = (tmp_path / "found").read_text().splitlines()
+    assert [Path(path).name for path in found] == ["amtool"]
+    assert not (cache() / ".go").exists()
+
+
 def test_folders_of_go_that_the_environment_names_are_left_alone(
     tmp_path: Path, install_go, monkeypatch: pytest.MonkeyPatch
 ) -> None:
