@@ -8,8 +8,10 @@ from importlib.metadata import version
 from hypothesis import settings
 
 # A developer's own settings must change no test, and no test may send to a developer's collector.
-for name in [name for name in os.environ if name.startswith("OTEL_")]:
-    del os.environ[name]
+# What concerns the test stack is for the tests themselves.
+for name in os.environ.copy():
+    if name.startswith("OTEL_") and not name.startswith("OTEL_PIPELINE_STACK_"):
+        del os.environ[name]
 # No test writes into the home folder; those about the spool name a folder of their own.
 os.environ["OTEL_PIPELINE_SPOOL_DIR"] = "off"
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["Examined", "examine", "load"]
 
 _PREFIX = "OTEL_PIPELINE_"
+#: Variables of the programs that the library is tested with, not of the library.
+_TEST_STACK = "OTEL_PIPELINE_STACK_"
 _CONFIG_FILE = "OTEL_CONFIG_FILE"
 _MERGED = {"resource_attributes"}  # what is given as an argument is added to the variable's
 _SERVICE_NAME = "service.name"
@@ -179,7 +181,11 @@ def _file_texts(file: Found, problems: Problems) -> Mapping[str, str]:
 def _unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return a warning for each variable of our own that nobody reads."""
     own = [option.variable for option in OPTIONS if option.own]
-    unknown = sorted(name for name in environ if name.startswith(_PREFIX) and name not in own)
+    unknown = sorted(
+        name
+        for name in environ
+        if name.startswith(_PREFIX) and not name.startswith(_TEST_STACK) and name not in own
+    )
     return tuple(
         f"{name} is no variable of otel_pipeline{_parse.did_you_mean(name, own, _PREFIX)}"
         for name in unknown

@@ -45,7 +45,7 @@ BUILDER = HERE / "go" / "builder"
 BUILD_COMMAND = "python -m tests.stack build"
 #: Where the programs are kept, instead of the user's cache folder. The library's own prefix,
 #: `OTEL_PIPELINE_`, would make it warn of a variable that it does not know.
-CACHE_VARIABLE = "PIPELINE_STACK_CACHE"
+CACHE_VARIABLE = "OTEL_PIPELINE_STACK_CACHE"
 
 # Nothing of this machine's folders is in the program, the modules are those that are committed, and
 # it has no symbols for debuggers, which would be half of it.

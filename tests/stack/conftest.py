@@ -1,7 +1,6 @@
 """The stack's programs for tests: skipped where they were not built, or failed where they must be.
 
-`PIPELINE_STACK_REQUIRED=1` makes a program that was not built a failure. With the library's own
-prefix, `OTEL_PIPELINE_`, the library would warn of the variable.
+`OTEL_PIPELINE_STACK_REQUIRED=1` makes a program that was not built a failure.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-REQUIRED = "PIPELINE_STACK_REQUIRED"
+REQUIRED = "OTEL_PIPELINE_STACK_REQUIRED"
 
 
 def _need(*names: str) -> list[Path]:

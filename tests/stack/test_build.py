@@ -29,7 +29,7 @@ chmod +x "$2"
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a cache of its own for each test, and no folders of Go's."""
-    monkeypatch.setenv("PIPELINE_STACK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OTEL_PIPELINE_STACK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     monkeypatch.delenv("GOCACHE", raising=False)
     monkeypatch.delenv("GOMODCACHE", raising=False)
@@ -196,13 +196,13 @@ def test_folders_of_go_that_the_environment_names_are_left_alone(
 
 def test_the_cache_is_in_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     """By default it is where XDG says, or under `~/.cache`."""
-    monkeypatch.delenv("PIPELINE_STACK_CACHE")
+    monkeypatch.delenv("OTEL_PIPELINE_STACK_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     assert cache() == Path("/xdg/otel_pipeline/stack")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", "/somebody")
     assert cache() == Path("/somebody/.cache/otel_pipeline/stack")
-    monkeypatch.setenv("PIPELINE_STACK_CACHE", "~/stack")
+    monkeypatch.setenv("OTEL_PIPELINE_STACK_CACHE", "~/stack")
     assert cache() == Path("/somebody/stack")
 
 
