@@ -62,6 +62,9 @@ _QUICK: Final = 0.3
 #: The same for a thread that is writing what this process has counted.
 _LONG: Final = 1.0
 _VERSION: Final = 1
+#: Where the groups' folders are: in memory, or else on disk. What a user's sessions and services
+#: have of their own (TMPDIR, XDG_RUNTIME_DIR) would keep them apart.
+_PLACES: Final = (Path("/dev/shm"), Path("/tmp"))  # noqa: S108  the folder in it is this user's
 
 _MUTEX: Final = 0
 _LEADER: Final = 1
@@ -114,10 +117,8 @@ def _base() -> Path:
     Raises:
         OSError: There is no place for it that is this user's alone.
     """
-    # Memory rather than disk. What a user's sessions and services have of their own (TMPDIR,
-    # XDG_RUNTIME_DIR) would keep them apart.
-    memory = Path("/dev/shm")  # noqa: S108  the folder in it belongs to this user alone
-    parent = memory if os.access(memory, os.W_OK) else Path("/tmp")  # noqa: S108
+    memory, disk = _PLACES
+    parent = memory if os.access(memory, os.W_OK) else disk
     base = parent / f"otel_pipeline-{os.getuid()}"
     base.mkdir(mode=0o700, exist_ok=True)
     found = base.lstat()
@@ -635,16 +636,19 @@ def _status(pid: int) -> list[str]:
 
 def _sweep(own: Path) -> None:
     """Remove what groups of this user left whose last members were killed."""
-    for folder in own.parent.iterdir():
-        path = folder / "lock"
-        with contextlib.suppress(OSError, ValueError):
-            if folder == own or is_open(path):
-                continue
-            group = Group(folder.name)
-            group._locks = locks = locks_in(path)  # noqa: SLF001  one class
-            try:
-                with locks.held(_MUTEX, 0) as held:
-                    if held and not group._is_in_use():  # noqa: SLF001
-                        shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                locks.close()
+    with contextlib.suppress(OSError):
+        for folder in list(own.parent.iterdir()):
+            with contextlib.suppress(OSError):
+                if folder != own and not is_open(folder / "lock"):
+                    _remove_unused(folder)
+
+
+def _remove_unused(folder: Path) -> None:
+    group = Group(folder.name)
+    group._locks = locks = locks_in(folder / "lock")  # noqa: SLF001  one class
+    try:
+        with locks.held(_MUTEX, 0) as held:
+            if held and not group._is_in_use():  # noqa: SLF001
+                shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        locks.close()

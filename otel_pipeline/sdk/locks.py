@@ -108,7 +108,10 @@ def locks_in(path: Path) -> ByteLocks:
 
 def is_open(path: Path) -> bool:
     """Return whether this process has the locks of a file already."""
-    return _identity(path.stat()) in _all
+    try:
+        return _identity(path.stat()) in _all
+    except FileNotFoundError:
+        return False
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
