@@ -7,6 +7,7 @@ says; the modes are prometheus_client's. Snapshots travel between processes as J
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isnan
 from operator import add
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -100,7 +101,7 @@ def _as_shown(family: Family, snapshot: Snapshot) -> Family | None:
         mode = mode.removeprefix("live")
     if mode != "all" or "pid" in family.labelnames:
         return replace(family, multiprocess_mode=mode)
-    # From here on it is told apart by its label, and adds up with nothing.
+    # From here on it is told apart by its label.
     pid = str(snapshot.pid)
     points = [
         replace(point, labels=(*point.labels, pid))
@@ -110,7 +111,7 @@ def _as_shown(family: Family, snapshot: Snapshot) -> Family | None:
         family,
         labelnames=(*family.labelnames, "pid"),
         points=tuple(points),
-        multiprocess_mode="mostrecent",
+        multiprocess_mode=mode,
     )
 
 
@@ -159,7 +160,9 @@ class _Sum:
         self._head = head
         self._join = _JOINERS.get(head.kind) or _GAUGES.get(head.multiprocess_mode, _newer)
         self._points: dict[tuple[str, ...], AnyPoint] = {}
-        self._guard = Guard(head.labelnames, {"pid": _MOST_PIDS, **label_limits})
+        if head.kind == "gauge" and head.multiprocess_mode == "all":
+            label_limits = {"pid": _MOST_PIDS, **label_limits}
+        self._guard = Guard(head.labelnames, label_limits)
         self._limit = limit
 
     def has(self, labels: tuple[str, ...]) -> bool:
@@ -168,15 +171,15 @@ class _Sum:
     def add(self, points: Iterable[AnyPoint]) -> None:
         for point in points:
             labels = point.labels
+            if labels not in self._points:
+                labels = self._guard.place(labels, self._points.keys(), self._limit)
+            placed = point if labels == point.labels else _moved(point, labels)
             known = self._points.get(labels)
             if known is None:
-                labels = self._guard.place(labels, self._points.keys(), self._limit)
-                known = self._points.get(labels)
-            if known is None:
                 self._guard.created(labels)
-                self._points[labels] = point if labels == point.labels else _moved(point, labels)
+                self._points[labels] = placed
             else:
-                self._points[labels] = self._join(known, point)
+                self._points[labels] = self._join(known, placed)
 
     def family(self) -> Family:
         return replace(self._head, points=tuple(self._points.values()))
@@ -243,8 +246,8 @@ _JOINERS: Final[dict[Kind, Callable[[Any, Any], AnyPoint]]] = {
 }
 _GAUGES: Final[dict[str, Callable[[Any, Any], AnyPoint]]] = {
     "sum": _of_set(add),
-    "max": _of_set(max),
-    "min": _of_set(min),
+    "max": _of_set(lambda one, other: other if other > one or isnan(one) else one),
+    "min": _of_set(lambda one, other: other if other < one or isnan(one) else one),
     "mostrecent": _newer,
 }
 

@@ -32,7 +32,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 from otel_pipeline import diagnostics
 from otel_pipeline.metrics import merge
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Group", "key_of", "tell_programs"]
 
+T = TypeVar("T")
+
 #: Seconds between two writes: a live member lags by a second at most.
 _INTERVAL: Final = 0.7
 #: The share of a member's time that writing may take before it writes less often.
@@ -57,7 +59,12 @@ _MOST_SHARE: Final = 0.1
 _PATIENCE: Final = 2.0
 #: The same when this process ends.
 _QUICK: Final = 0.3
+#: The same for a thread that is writing what this process has counted.
+_LONG: Final = 1.0
 _VERSION: Final = 1
+#: Where the groups' folders are: in memory, or else on disk. What a user's sessions and services
+#: have of their own (TMPDIR, XDG_RUNTIME_DIR) would keep them apart.
+_PLACES: Final = (Path("/dev/shm"), Path("/tmp"))  # noqa: S108  the folder in it is this user's
 
 _MUTEX: Final = 0
 _LEADER: Final = 1
@@ -101,7 +108,7 @@ def tell_programs(key: str, service: str) -> Callable[[], None]:
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def _base() -> Path:
@@ -110,10 +117,8 @@ def _base() -> Path:
     Raises:
         OSError: There is no place for it that is this user's alone.
     """
-    # Memory rather than disk. What a user's sessions and services have of their own (TMPDIR,
-    # XDG_RUNTIME_DIR) would keep them apart.
-    memory = Path("/dev/shm")  # noqa: S108  the folder in it belongs to this user alone
-    parent = memory if os.access(memory, os.W_OK) else Path("/tmp")  # noqa: S108
+    memory, disk = _PLACES
+    parent = memory if os.access(memory, os.W_OK) else disk
     base = parent / f"otel_pipeline-{os.getuid()}"
     base.mkdir(mode=0o700, exist_ok=True)
     found = base.lstat()
@@ -128,6 +133,47 @@ class _Document(NamedTuple):
     identity: str
     pid: int
     families: Sequence[Family]
+
+    @classmethod
+    def of(cls, content: Any) -> _Document:
+        """Return what the file of a member says."""
+        _check_version(content)
+        families = tuple(merge.load(content["families"]))
+        return cls(str(content["identity"]), int(content["pid"]), families)
+
+
+class _Ended(NamedTuple):
+    """The sum over members that have ended, and who was taken in last."""
+
+    taken: Sequence[str] = ()
+    families: Sequence[Family] = ()
+
+    @classmethod
+    def of(cls, content: Any) -> _Ended:
+        """Return what the file of the ended says."""
+        _check_version(content)
+        return cls(tuple(content["taken"]), tuple(merge.load(content["families"])))
+
+
+class _Endpoint(NamedTuple):
+    """Where the leader serves; None where it cannot."""
+
+    url: str | None
+    port: int | None
+
+    @classmethod
+    def of(cls, content: Any) -> _Endpoint:
+        """Return what the leader's file says."""
+        return cls(content["url"], content["port"])
+
+
+def _check_version(content: Any) -> None:
+    if content["version"] != _VERSION:
+        raise ValueError(f"it has version {content['version']}, not {_VERSION}")
+
+
+def _origins_of(content: Any) -> list[list[int]]:
+    return [[int(pid), int(started)] for pid, started in content]
 
 
 class _View(NamedTuple):
@@ -177,6 +223,7 @@ class Group:
     def _reset(self) -> None:
         """Be no member, with nothing that another thread could hold; also after a fork."""
         self._gate = threading.Lock()  # threads of one process share its locks on files
+        self._writing = threading.Lock()  # held to write what this process has counted
         self._locks: ByteLocks | None = None
         self._member: int | None = None
         self._identity = secrets.token_hex(16)
@@ -196,7 +243,8 @@ class Group:
             self._lead_if_nobody_does()
         except OSError as error:
             self._alone_because = error
-            self._server = self._serve(None)
+            if self._server is None:
+                self._server = self._serve(None)
             return
         self._start()
 
@@ -218,20 +266,40 @@ class Group:
             locks = locks_in(path)
         except FileNotFoundError:
             return False
-        with locks.held(_MUTEX, _PATIENCE) as held:
-            if not held or not locks.are_at(path):
-                return False
-            self._locks = locks
-            if not self._is_in_use():
-                self._clear()
-            # A file without a lock is that of a member that has ended, whose values are wanted.
-            in_use = {number for number, _ in self._files()}
-            free = (n for n in itertools.count() if n not in in_use)
-            self._member = next(n for n in free if locks.take(_FIRST_MEMBER + n))
-            self._remember_origin()
-            # Before it is published: one that ends at once leaves a file that says who it was.
-            self._write(self._own_file, self._document([]))
-        return True
+        self._locks = locks
+        entered = False
+        try:
+            with locks.held(_MUTEX, _PATIENCE) as held:
+                if held and locks.are_at(path):
+                    self._take_place(locks)
+                    entered = True
+        finally:
+            if not entered:
+                self._let_go()
+        return entered
+
+    def _take_place(self, locks: ByteLocks) -> None:
+        if not self._is_in_use():
+            self._clear()
+        # A file without a lock is that of a member that has ended, whose values are wanted.
+        in_use = {number for number, _ in self._files()}
+        free = (n for n in itertools.count() if n not in in_use)
+        self._member = next(n for n in free if locks.take(_FIRST_MEMBER + n))
+        self._remember_origin()
+        # Before it is published: one that ends at once leaves a file that says who it was.
+        self._write(self._own_file, self._document([]))
+
+    def _let_go(self) -> None:
+        """Be no member any more."""
+        locks, member, leads = self._locks, self._member, self._leads
+        self._locks = self._member = None
+        self._leads = False
+        if locks is not None:
+            if member is not None:
+                locks.release(_FIRST_MEMBER + member)
+            if leads:
+                locks.release(_LEADER)
+            locks.close()
 
     def leave(self) -> None:
         """Write what was counted a last time, stop serving, and leave; the last one tidies up."""
@@ -239,35 +307,45 @@ class Group:
             if self._server is not None:
                 self._server.stop()
             return
+        locks, member = self._locks, self._member
         self._ending.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_QUICK)
         try:
-            self._publish()
-            if self._server is not None:
-                self._server.stop()
+            self._publish(last=True)
+        except Exception as error:  # noqa: BLE001  what others need is done all the same
+            self._warn(error)
+        if self._server is not None:
+            self._server.stop()
+        try:
             with self._holding(_QUICK) as held:
-                self._locks.release(_FIRST_MEMBER + self._member)
+                locks.release(_FIRST_MEMBER + member)
                 self._member = None
                 if self._leads:
-                    self._locks.release(_LEADER)
+                    self._leads = False
+                    locks.release(_LEADER)
                 if held and not self._is_in_use():
                     shutil.rmtree(self.folder, ignore_errors=True)
-        except OSError as error:
+                elif held:
+                    self._forget_origin()
+        except Exception as error:  # noqa: BLE001  nothing that telemetry does may raise
             self._warn(error)
         finally:
-            self._locks.close()
-            self._reset()
+            # `_ending` stays set, for a thread that is still at work.
+            self._let_go()
+            self._server = None
+            self._view = _View()
 
     def forked(self) -> None:
         """Join as a process of its own, in a forked child."""
         self._reset()
         try:
-            if self._alone_because is not None:
-                raise self._alone_because
-            self._become_member()
-            self._start()
-        except OSError as error:
+            if self._alone_because is None:
+                self._become_member()
+                self._start()
+            else:
+                self._warn(self._alone_because)
+        except Exception as error:  # noqa: BLE001  nothing that telemetry does may raise
             self._warn(error)
 
     def _is_in_use(self) -> bool:
@@ -291,17 +369,19 @@ class Group:
 
     def _files(self) -> Iterator[tuple[int, Path]]:
         for path in self.folder.glob("member-*.json"):
-            yield int(path.stem.removeprefix("member-")), path
+            number = path.stem.removeprefix("member-")
+            if number.isdecimal():
+                yield int(number), path
 
     @contextlib.contextmanager
     def _holding(self, timeout: float = _PATIENCE) -> Iterator[bool]:
         """Let nobody else read or change the folder; yields False if that took too long."""
-        assert self._locks is not None  # noqa: S101
-        if not self._gate.acquire(timeout=timeout):
+        locks = self._locks
+        if locks is None or not self._gate.acquire(timeout=timeout):
             yield False
             return
         try:
-            with self._locks.held(_MUTEX, timeout) as held:
+            with locks.held(_MUTEX, timeout) as held:
                 yield held
         finally:
             self._gate.release()
@@ -312,21 +392,33 @@ class Group:
         draft.write_text(json.dumps(content, separators=(",", ":")), encoding="ascii")
         draft.replace(path)
 
-    def _load(self, path: Path) -> Any:
-        """Return what a file holds, or None; read again only if it has changed."""
+    def _load(self, path: Path, parse: Callable[[Any], T]) -> T | None:
+        """Return what a file says, or None; read again only if it has changed."""
         try:
             found = path.stat()
             stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
             known = self._read.get(path.name)
             if known is None or known[0] != stamp:
-                content = json.loads(path.read_text(encoding="ascii"))
-                known = self._read[path.name] = (stamp, content)
+                known = self._read[path.name] = (stamp, self._parsed(path, parse))
         except FileNotFoundError:
             return None
-        except ValueError as error:
-            diagnostics.warn_once(f"group:{path}", "%s cannot be read: %s", path, error)
+        return cast("T", known[1])  # a file is always parsed by the same
+
+    @staticmethod
+    def _parsed(path: Path, parse: Callable[[Any], T]) -> T | None:
+        try:
+            return parse(json.loads(path.read_bytes()))
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001  it may be anything: damaged, or of another version
+            diagnostics.warn_once(
+                f"group:{path}",
+                "%s cannot be read, so /metrics is without what it holds: %s: %s",
+                path,
+                type(error).__name__,
+                error,
+            )
             return None
-        return known[1]
 
     def _document(self, families: list[Family]) -> dict[str, Any]:
         return {
@@ -336,10 +428,19 @@ class Group:
             "families": merge.dump(families),
         }
 
-    def _publish(self) -> None:
-        """Write what this process has counted, if that is of any use to others."""
-        if self._has_others():
-            self._write(self._own_file, self._document(self._collect()))
+    def _publish(self, *, last: bool = False) -> None:
+        """Write what this process has counted, if that is of any use to others.
+
+        Args:
+            last: Whether this is the last time, after which nothing older may be written.
+        """
+        if not self._writing.acquire(timeout=_LONG):
+            raise TimeoutError("what this process has counted takes too long to write")
+        try:
+            if self._ending.is_set() == last and self._member is not None and self._has_others():
+                self._write(self._own_file, self._document(self._collect()))
+        finally:
+            self._writing.release()
 
     def _has_others(self) -> bool:
         return (
@@ -356,7 +457,7 @@ class Group:
             return own
         try:
             view = self._look()
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  what was read before is still worth showing
             self._warn(error)
             view = self._view
         if not view.live and not view.ended:
@@ -378,23 +479,16 @@ class Group:
             live: list[tuple[Path, _Document]] = []
             over: list[tuple[Path, _Document]] = []
             for number, path in sorted(self._files()):
-                document = None if number == self._member else self._member_document(path)
-                if document is None:
+                if number == self._member or self._locks is None:
                     continue
-                assert self._locks is not None  # noqa: S101
+                # First this: what one that has ended leaves in its file is its last word.
                 alive = self._locks.is_taken(_FIRST_MEMBER + number)
-                (live if alive else over).append((path, document))
+                document = self._load(path, _Document.of)
+                if document is not None:
+                    (live if alive else over).append((path, document))
             ended = self._bury(over)
             self._view = _View([document for _, document in live], ended)
             return self._view
-
-    def _member_document(self, path: Path) -> _Document | None:
-        content = self._load(path)
-        if content is None or content["version"] != _VERSION:
-            return None
-        if isinstance(content["families"], list):
-            content["families"] = tuple(merge.load(content["families"]))  # once, kept in the cache
-        return _Document(content["identity"], content["pid"], content["families"])
 
     def _bury(self, over: list[tuple[Path, _Document]]) -> Sequence[Family]:
         """Add those that have ended to the sum of all that have, and remove their files.
@@ -403,18 +497,16 @@ class Group:
         any more is not taken in twice.
         """
         path = self.folder / "ended.json"
-        content = self._load(path) or {"taken": [], "families": ()}
-        if isinstance(content["families"], list):
-            content["families"] = tuple(merge.load(content["families"]))
-        ended: Sequence[Family] = content["families"]
+        known = self._load(path, _Ended.of) or _Ended()
         if not over:
-            return ended
-        new = [document for _, document in over if document.identity not in content["taken"]]
+            return known.families
+        new = [document for _, document in over if document.identity not in known.taken]
+        ended = known.families
         if new:
             snapshots = [Snapshot(doc.families, doc.pid, alive=False) for doc in new]
             ended = merge.merge([Snapshot(ended, alive=False), *snapshots], self._limits_of)
             taken = [document.identity for _, document in over]
-            self._write(path, {"taken": taken, "families": merge.dump(ended)})
+            self._write(path, {"version": _VERSION, "taken": taken, "families": merge.dump(ended)})
         for member_file, _ in over:
             member_file.unlink(missing_ok=True)
             self._read.pop(member_file.name, None)
@@ -429,9 +521,9 @@ class Group:
             return self._server.url
         deadline = time.monotonic() + _PATIENCE
         while self._locks is not None and not self._leads:
-            content = self._load(self.folder / "endpoint.json")
-            if content is not None:
-                self._url = content["url"]
+            endpoint = self._load(self.folder / "endpoint.json", _Endpoint.of)
+            if endpoint is not None:
+                self._url = endpoint.url
                 break
             if time.monotonic() > deadline:
                 break
@@ -447,8 +539,8 @@ class Group:
                 return
         if self._server is not None:
             return
-        endpoint = self._load(self.folder / "endpoint.json")
-        self._server = self._serve(endpoint and endpoint["port"])
+        endpoint = self._load(self.folder / "endpoint.json", _Endpoint.of)
+        self._server = self._serve(endpoint and endpoint.port)
         if self._server is not None or endpoint is None:
             url, port = (self._server.url, self._server.port) if self._server else (None, None)
             self._write(self.folder / "endpoint.json", {"url": url, "port": port})
@@ -466,11 +558,12 @@ class Group:
                     if self._leads:
                         self._look()
             except Exception as error:  # noqa: BLE001  the thread never dies
-                if not ending.is_set():
-                    self._warn(error)
+                self._warn(error)
             interval = max(_INTERVAL, (time.perf_counter() - began) / _MOST_SHARE)
 
     def _warn(self, error: Exception) -> None:
+        if self._locks is None and self._ending.is_set():
+            return  # this process has left meanwhile
         diagnostics.warn_once(
             "group",
             "/metrics cannot show the sum over the processes of this service: %s: %s",
@@ -480,11 +573,13 @@ class Group:
 
     # --- Origins ----------------------------------------------------------------------------------
 
+    def _origins(self) -> list[list[int]]:
+        return self._load(self.folder / "origins.json", _origins_of) or []
+
     def _living_origins(self) -> list[list[int]]:
-        known = self._load(self.folder / "origins.json") or []
         return [
             origin
-            for origin in known
+            for origin in self._origins()
             if origin[0] != os.getpid() and _started_at(origin[0]) == origin[1]
         ]
 
@@ -495,6 +590,13 @@ class Group:
         known = self._living_origins()
         if started is not None and [pid, started] not in known:
             self._write(self.folder / "origins.json", [*known, [pid, started]])
+
+    def _forget_origin(self) -> None:
+        """Say that no children of this process will join any more."""
+        known = self._origins()
+        others = [origin for origin in known if origin[0] != os.getpid()]
+        if others != known:
+            self._write(self.folder / "origins.json", others)
 
 
 def _origin() -> int | None:
@@ -534,16 +636,19 @@ def _status(pid: int) -> list[str]:
 
 def _sweep(own: Path) -> None:
     """Remove what groups of this user left whose last members were killed."""
-    for folder in own.parent.iterdir():
-        path = folder / "lock"
-        with contextlib.suppress(OSError, ValueError):
-            if folder == own or is_open(path):
-                continue
-            group = Group(folder.name)
-            group._locks = locks = locks_in(path)  # noqa: SLF001  one class
-            try:
-                with locks.held(_MUTEX, 0) as held:
-                    if held and not group._is_in_use():  # noqa: SLF001
-                        shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                locks.close()
+    with contextlib.suppress(OSError):
+        for folder in list(own.parent.iterdir()):
+            with contextlib.suppress(OSError):
+                if folder != own and not is_open(folder / "lock"):
+                    _remove_unused(folder)
+
+
+def _remove_unused(folder: Path) -> None:
+    group = Group(folder.name)
+    group._locks = locks = locks_in(folder / "lock")  # noqa: SLF001  one class
+    try:
+        with locks.held(_MUTEX, 0) as held:
+            if held and not group._is_in_use():  # noqa: SLF001
+                shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        locks.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -24,31 +25,31 @@ _RETRY: Final = 0.005
 
 
 class ByteLocks:
-    """The locks on bytes of one file that this process has, and a look at those of others.
-
-    Not for threads of one process: they share their process's locks.
-    """
+    """The locks on bytes of one file that this process has, and a look at those of others."""
 
     def __init__(self, path: Path) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._file = os.open(path, flags, 0o600)
-        self._mine: set[int] = set()
+        self.file = os.open(path, flags, 0o600)
+        self._mine: dict[int, object] = {}
+        self.users = 0
 
     def take(self, byte: int) -> bool:
         """Lock a byte until `release` or the end of the process; False if it is taken."""
-        if byte in self._mine:
+        # The kernel tells processes apart, and this tells threads.
+        claim = object()
+        if self._mine.setdefault(byte, claim) is not claim:
             return False
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
         except OSError:
+            del self._mine[byte]
             return False
-        self._mine.add(byte)
         return True
 
     def release(self, byte: int) -> None:
         """Let go of a byte."""
-        self._mine.discard(byte)
-        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte)
+        fcntl.lockf(self.file, fcntl.LOCK_UN, 1, byte)
+        self._mine.pop(byte, None)
 
     def is_taken(self, byte: int) -> bool:
         """Return whether a process that is alive, such as this one, has locked the byte."""
@@ -62,14 +63,17 @@ class ByteLocks:
     def are_at(self, path: Path) -> bool:
         """Return whether the file is still the one at `path`."""
         try:
-            return _identity(path.stat()) == _identity(os.fstat(self._file))
+            return _identity(path.stat()) == _identity(os.fstat(self.file))
         except FileNotFoundError:
             return False
 
     def close(self) -> None:
-        """Let go of everything, also of the file: for its last user in this process."""
-        _all.pop(_identity(os.fstat(self._file)), None)
-        os.close(self._file)
+        """Use it no more; its last user in this process lets go of everything."""
+        with _guard:
+            self.users -= 1
+            if not self.users:
+                _all.pop(_identity(os.fstat(self.file)), None)
+                os.close(self.file)
 
     @contextlib.contextmanager
     def held(self, byte: int, timeout: float) -> Iterator[bool]:
@@ -86,26 +90,39 @@ class ByteLocks:
 
 #: One for each file, by device and inode: closing a second descriptor would end the locks.
 _all: dict[tuple[int, int], ByteLocks] = {}
+_guard = threading.Lock()
 
 
 def locks_in(path: Path) -> ByteLocks:
-    """Return the locks of this process on the file, which is made if need be."""
-    with contextlib.suppress(FileNotFoundError):
-        known = _all.get(_identity(path.stat()))
-        if known is not None:
-            return known
-    locks = ByteLocks(path)
-    return _all.setdefault(_identity(path.stat()), locks)
+    """Return the locks of this process on the file, which is made if need be; to be closed."""
+    with _guard:
+        found = None
+        with contextlib.suppress(FileNotFoundError):
+            found = _all.get(_identity(path.stat()))
+        if found is None:
+            made = ByteLocks(path)
+            found = _all.setdefault(_identity(os.fstat(made.file)), made)
+        found.users += 1
+        return found
 
 
 def is_open(path: Path) -> bool:
     """Return whether this process has the locks of a file already."""
-    return _identity(path.stat()) in _all
+    try:
+        return _identity(path.stat()) in _all
+    except FileNotFoundError:
+        return False
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-# A lock is its process's, so a forked child has none; the descriptors do no harm.
-os.register_at_fork(after_in_child=_all.clear)
+def _in_child() -> None:
+    """Forget the locks, which are the parent's; the descriptors do no harm."""
+    global _guard  # noqa: PLW0603  a lock cannot be renewed in place
+    _guard = threading.Lock()
+    _all.clear()
+
+
+os.register_at_fork(after_in_child=_in_child)
