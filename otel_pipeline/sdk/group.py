@@ -348,6 +348,13 @@ class Group:
         except Exception as error:  # noqa: BLE001  nothing that telemetry does may raise
             self._warn(error)
 
+    def publish(self) -> None:
+        """Let the others see now what this process has counted."""
+        try:
+            self._publish()
+        except Exception as error:  # noqa: BLE001  nothing that telemetry does may raise
+            self._warn(error)
+
     def _is_in_use(self) -> bool:
         """Return whether another member, or a process that may fork more of them, is alive."""
         assert self._locks is not None  # noqa: S101

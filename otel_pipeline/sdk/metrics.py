@@ -489,6 +489,7 @@ class MetricPush:
 
     def _reset(self) -> None:
         """Be as before `start`, with nothing that another thread could hold; also after a fork."""
+        self._process = os.getpid()
         self._wishes: SimpleQueue[_Wish] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._sending = self._latest = _Push(ExportMetricsServiceRequest(), 0, {})
@@ -521,7 +522,13 @@ class MetricPush:
             resource: What the child is.
         """
         self._resource = resource
+        self._be_of_this_process()
         self.start()
+
+    def _be_of_this_process(self) -> None:
+        """Reset once in a forked child, by whichever hook comes first."""
+        if self._process != os.getpid():
+            self._reset()
 
     def flush(self, timeout: float) -> bool:
         """Push now and wait for the answer; does nothing before `start`.
@@ -656,7 +663,7 @@ _LIVE: weakref.WeakSet[MetricPush] = weakref.WeakSet()
 
 def _reset_all_after_fork() -> None:
     for push in _LIVE:
-        push._reset()  # noqa: SLF001  one module
+        push._be_of_this_process()  # noqa: SLF001  one module
 
 
 if hasattr(os, "register_at_fork"):

@@ -118,8 +118,13 @@ class Runtime:
                 renew(self.resource)
 
     def flush(self, timeout: float) -> bool:
-        """Flush every exporter at the same time; True if all was delivered."""
+        """Flush every exporter at the same time; True if all was delivered.
+
+        The other processes of the service see at once what this one has counted.
+        """
         deadline = time.monotonic() + timeout
+        if self.group is not None:
+            self.group.publish()
         for exporter in self.exporters:
             exporter.flush(0)
         delivered = [

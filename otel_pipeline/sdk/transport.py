@@ -20,6 +20,7 @@ import os
 import re
 import socket
 import ssl
+import sys
 import threading
 import time
 import zlib
@@ -562,8 +563,7 @@ class _GrpcTransport:
         self._pid = os.getpid()
 
     def send(self, payload: bytes, *, timeout: float) -> Outcome:
-        import grpc  # noqa: PLC0415
-
+        grpc = _grpc()
         with suppressed():
             channel = self._open_channel()
             export = channel.unary_unary(
@@ -586,8 +586,7 @@ class _GrpcTransport:
             channel.close()
 
     def _open_channel(self) -> grpc.Channel:
-        import grpc  # noqa: PLC0415
-
+        grpc = _grpc()
         if self._pid != os.getpid():
             self._pid = os.getpid()
             _inherited.append(self._channel)
@@ -622,8 +621,22 @@ class _GrpcTransport:
         return Outcome("rejected", reason=reason)
 
 
+def _grpc() -> Any:
+    """Import grpc, and let it print nothing about forks: a child makes a channel of its own."""
+    variable = "GRPC_VERBOSITY"  # read when grpc is imported
+    if "grpc" in sys.modules or variable in os.environ:
+        import grpc  # noqa: PLC0415
+    else:
+        os.environ[variable] = "ERROR"
+        try:
+            import grpc  # noqa: PLC0415
+        finally:
+            del os.environ[variable]
+    return grpc
+
+
 def _grpc_credentials(otlp: OtlpConfig) -> grpc.ChannelCredentials:
-    import grpc  # noqa: PLC0415
+    grpc = _grpc()
 
     def content(name: str | None) -> bytes | None:
         try:
@@ -633,7 +646,7 @@ def _grpc_credentials(otlp: OtlpConfig) -> grpc.ChannelCredentials:
                 f"the OTLP certificate file {name!r} cannot be read: {_why(error)}"
             ) from error
 
-    return grpc.ssl_channel_credentials(
+    return grpc.ssl_channel_credentials(  # type: ignore[no-any-return]
         root_certificates=content(otlp.certificate),
         private_key=content(otlp.client_key),
         certificate_chain=content(otlp.client_certificate),
