@@ -395,7 +395,7 @@ class Group:
 
     def _write(self, path: Path, content: object) -> None:
         """Replace a file at once: whoever reads it sees the old one or the new one."""
-        draft = path.with_suffix(f".json{os.getpid()}")
+        draft = path.with_suffix(f".json{os.getpid()}-{threading.get_ident()}")
         draft.write_text(json.dumps(content, separators=(",", ":")), encoding="ascii")
         draft.replace(path)
 
@@ -441,13 +441,21 @@ class Group:
         Args:
             last: Whether this is the last time, after which nothing older may be written.
         """
-        if not self._writing.acquire(timeout=_LONG):
+        # Whoever holds it may stand still for good: SIGTERM has interrupted it to end the process.
+        held = self._writing.acquire(timeout=_LONG)
+        if not held and not last:
             raise TimeoutError("what this process has counted takes too long to write")
         try:
-            if self._ending.is_set() == last and self._member is not None and self._has_others():
-                self._write(self._own_file, self._document(self._collect()))
+            if self._may_write(last=last) and self._has_others():
+                document = self._document(self._collect())
+                if self._may_write(last=last):
+                    self._write(self._own_file, document)
         finally:
-            self._writing.release()
+            if held:
+                self._writing.release()
+
+    def _may_write(self, *, last: bool) -> bool:
+        return self._member is not None and self._ending.is_set() == last
 
     def _has_others(self) -> bool:
         return (

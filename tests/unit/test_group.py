@@ -478,6 +478,21 @@ def test_leaving_writes_nothing_older_than_the_last_word(place: Path) -> None:
     assert not folder(place).exists()
 
 
+def test_the_last_word_waits_for_nobody_for_long(
+    place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """SIGTERM may have stopped the very code that was writing."""
+    reader, group = Group(KEY), Group(KEY, collect=lambda: jobs(3))
+    reader.join()
+    group.join()
+    with group._writing:
+        group.leave()
+    assert total(reader.families([])) == 3
+    reader.leave()
+    assert capfd.readouterr().err == ""
+    assert not folder(place).exists()
+
+
 def test_what_cannot_be_collected_does_not_stop_the_end(
     place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
