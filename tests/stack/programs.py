@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = [
+    "DATADOG_OVERLAY",
     "LOCAL_COLLECTOR",
     "Server",
     "Stack",
@@ -33,6 +34,7 @@ __all__ = [
     "alertmanager_config",
     "collector",
     "collector_environ",
+    "datadog_agent",
     "fetch",
     "jaeger",
     "loki",
@@ -46,6 +48,7 @@ __all__ = [
 ]
 
 LOCAL_COLLECTOR = COLLECTOR / "local.yaml"
+DATADOG_OVERLAY = COLLECTOR / "datadog.yaml"
 
 T = TypeVar("T")
 
@@ -266,7 +269,16 @@ def _temporary_folder(name: str) -> Iterator[str]:
 
 def _environ() -> dict[str, str]:
     """Return the environment without what the programs would take for their own settings."""
-    own = ("OTEL_", "JAEGER_", "LOKI_", "PROMETHEUS_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    own = (
+        "OTEL_",
+        "DD_",
+        "JAEGER_",
+        "LOKI_",
+        "PROMETHEUS_",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    )
     return {name: value for name, value in os.environ.items() if not name.upper().startswith(own)}
 
 
@@ -469,18 +481,39 @@ def jaeger() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def collector(config: Path = LOCAL_COLLECTOR, **environ: str) -> Iterator[Server]:
+def datadog_agent() -> Iterator[Server]:
+    """Run Datadog's test agent, which takes OTLP as the Agent does, and shows what it was sent."""
+
+    def start(folder: Path, ports: Mapping[str, int]) -> _Start:
+        return _Start(
+            [
+                f"--host={_HOST}",
+                f"--otlp-http-port={ports['http']}",
+                f"--otlp-grpc-port={ports['grpc']}",
+                f"--port={ports['apm']}",
+                "--disable-llmobs-data-forwarding",
+            ],
+            f"http://{_HOST}:{ports['apm']}/info",
+        )
+
+    with _running("ddapm", ["http", "grpc", "apm"], start) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def collector(config: Path = LOCAL_COLLECTOR, *overlays: Path, **environ: str) -> Iterator[Server]:
     """Run the collector; its port `http` takes OTLP, `metrics` has its own metrics.
 
     Args:
         config: Its configuration, which takes its ports from the variables that
             `collector_environ()` sets.
+        overlays: Further configurations that are laid over it.
         environ: Further variables that the configuration uses, such as `PROMETHEUS_URL`.
     """
 
     def start(folder: Path, ports: Mapping[str, int]) -> _Start:
         return _Start(
-            [f"--config={config.absolute()}"],
+            [f"--config={file.absolute()}" for file in (config, *overlays)],
             f"http://{_HOST}:{ports['health']}/",
             environ={**collector_environ(ports), **environ},
         )
