@@ -220,7 +220,11 @@ class _Start:
 
 @contextlib.contextmanager
 def _running(
-    name: str, ports: Sequence[str], start: Callable[[Path, Mapping[str, int]], _Start]
+    name: str,
+    ports: Sequence[str],
+    start: Callable[[Path, Mapping[str, int]], _Start],
+    *,
+    given: Mapping[str, int] | None = None,
 ) -> Iterator[Server]:
     """Run a program; the first of its ports is that of its API."""
     path = program(name)
@@ -228,7 +232,7 @@ def _running(
         for attempt in range(1, _STARTS + 1):
             undo.close()
             folder = Path(undo.enter_context(_temporary_folder(name)))
-            chosen = dict(zip(ports, _free_ports(len(ports)), strict=True))
+            chosen = given or dict(zip(ports, _free_ports(len(ports)), strict=True))
             how = start(folder, chosen)
             for file, text in how.files.items():
                 (folder / file).write_text(text, encoding="utf-8")
@@ -501,24 +505,27 @@ def datadog_agent() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def collector(config: Path = LOCAL_COLLECTOR, *overlays: Path, **environ: str) -> Iterator[Server]:
+def collector(
+    *configs: Path, ports: Mapping[str, int] | None = None, **environ: str
+) -> Iterator[Server]:
     """Run the collector; its port `http` takes OTLP, `metrics` has its own metrics.
 
     Args:
-        config: Its configuration, which takes its ports from the variables that
-            `collector_environ()` sets.
-        overlays: Further configurations that are laid over it.
+        configs: Its configuration, by default `local.yaml`, and what changes it. It takes its ports
+            from the variables that `collector_environ()` sets.
+        ports: Those of a collector that ran before; by default they are chosen.
         environ: Further variables that the configuration uses, such as `PROMETHEUS_URL`.
     """
 
     def start(folder: Path, ports: Mapping[str, int]) -> _Start:
         return _Start(
-            [f"--config={file.absolute()}" for file in (config, *overlays)],
+            [f"--config={config.absolute()}" for config in configs or (LOCAL_COLLECTOR,)],
             f"http://{_HOST}:{ports['health']}/",
             environ={**collector_environ(ports), **environ},
         )
 
-    with _running("otelcol", ["http", "grpc", "health", "metrics"], start) as server:
+    names = ["http", "grpc", "health", "metrics"]
+    with _running("otelcol", names, start, given=ports) as server:
         yield server
 
 
