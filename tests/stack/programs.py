@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = [
-    "DATADOG_OVERLAY",
     "LOCAL_COLLECTOR",
     "Server",
     "Stack",
@@ -48,7 +47,6 @@ __all__ = [
 ]
 
 LOCAL_COLLECTOR = COLLECTOR / "local.yaml"
-DATADOG_OVERLAY = COLLECTOR / "datadog.yaml"
 
 T = TypeVar("T")
 
