@@ -205,14 +205,22 @@ def check_changes(metrics: list[Item], totals: dict[str, int]) -> None:
     ]
 
     # A state is sent as it is.
-    assert value(by_name["stock"][-1].gauge.data_points[0]) == 50
-    last = by_name["open"][-1].sum
-    assert (last.is_monotonic, last.aggregation_temporality) == (False, CUMULATIVE)
-    assert value(last.data_points[0]) == -1
+    assert last_value([one.gauge for one in by_name["stock"]]) == 50
+    opens = [one.sum for one in by_name["open"]]
+    assert {(one.is_monotonic, one.aggregation_temporality) for one in opens} == {
+        (False, CUMULATIVE)
+    }
+    assert last_value(opens) == -1
 
 
 def value(point: Any) -> float:
     return getattr(point, point.WhichOneof("value"))
+
+
+def last_value(data: list[Any]) -> float:
+    """Return the latest value; requests may overtake each other."""
+    points = [point for one in data for point in one.data_points]
+    return value(max(points, key=lambda point: point.time_unix_nano))
 
 
 def added_up(metrics: list[Any]) -> dict[str, float]:
@@ -226,11 +234,11 @@ def added_up(metrics: list[Any]) -> dict[str, float]:
 
 def assert_no_gaps(metrics: list[Any]) -> None:
     """Each change begins where the one before it ended."""
-    times = [
+    times = sorted(
         (point.start_time_unix_nano, point.time_unix_nano)
         for metric in metrics
         for point in metric.sum.data_points
-    ]
+    )
     ends = [end for _, end in times]
     assert [start for start, _ in times[1:]] == ends[:-1]
 
@@ -408,4 +416,7 @@ def has_all(metrics: list[Item]) -> bool:
     )
     added = added_up([item.proto for item in metrics if item.proto.name == "orders"])
     hits = added_up([item.proto for item in metrics if item.proto.name == "hits"])
-    return counted >= 5 and sum(added.values()) >= 15 and sum(hits.values()) >= 10
+    opens = sum(item.proto.name == "open" for item in metrics)
+    stocks = sum(item.proto.name == "stock" for item in metrics)
+    complete = counted >= 5 and sum(added.values()) >= 15 and sum(hits.values()) >= 10
+    return complete and opens >= 5 and stocks >= 5
