@@ -14,6 +14,7 @@ __all__ = [
     "PROCESSING_BOUNDS",
     "RUN_BOUNDS",
     "Attr",
+    "DatadogField",
     "LogField",
     "MetricSpec",
     "Status",
@@ -280,6 +281,16 @@ class LogField:
     SPAN_ID: Final = "span_id"
     TRACE_FLAGS: Final = "trace_flags"
     SUPPRESSED: Final = "suppressed"  # among the caller's own: lines before this one, of its event
+
+
+class DatadogField:
+    """Fields of a printed log line for Datadog, in the order in which they are printed."""
+
+    SERVICE: Final = "dd.service"
+    ENV: Final = "dd.env"
+    VERSION: Final = "dd.version"
+    TRACE_ID: Final = "dd.trace_id"
+    SPAN_ID: Final = "dd.span_id"
 
 
 class Event:

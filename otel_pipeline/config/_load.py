@@ -241,6 +241,7 @@ class _Builder:
             log_rate_limit=value("log_rate_limit"),
             log_sample=value("log_sample"),
             log_follow_trace=value("log_follow_trace"),
+            log_datadog=value("log_datadog"),
             redact=value("redact"),
             redact_keys=value("redact_keys") or (),
             redact_allow=value("redact_allow") or (),

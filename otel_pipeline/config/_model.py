@@ -141,6 +141,7 @@ class Config:
         log_rate_limit: Most lines a second of one event; None for no limit.
         log_sample: Share of the lines of each event that are kept, 0 to 1.
         log_follow_trace: Whether lines in a trace that is not sampled are suppressed.
+        log_datadog: Whether printed lines have the fields by which Datadog finds their trace.
         redact: Whether secrets are kept out.
         redact_keys: More keys whose values are secrets.
         redact_allow: Keys and rules that are exempt.
@@ -188,6 +189,7 @@ class Config:
     log_rate_limit: float | None
     log_sample: float
     log_follow_trace: bool
+    log_datadog: bool
     redact: bool
     redact_keys: tuple[str, ...]
     redact_allow: tuple[str, ...]

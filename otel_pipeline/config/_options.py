@@ -477,6 +477,16 @@ _LOGS = (
         "Logs",
         ("on", "off"),
     ),
+    Option(
+        "OTEL_PIPELINE_LOG_DATADOG",
+        "log_datadog",
+        "off",
+        _parse.switch,
+        "Whether printed lines have the fields dd.service, dd.env, dd.version, dd.trace_id and "
+        "dd.span_id, by which Datadog finds the trace of a line.",
+        "Logs",
+        ("on", "off"),
+    ),
 )
 
 _DELIVERY = (

@@ -6,6 +6,7 @@ structlog itself can take just the processors that it wants.
 
 from __future__ import annotations
 
+from otel_pipeline.logs.datadog import add_datadog
 from otel_pipeline.logs.handler import PipelineHandler
 from otel_pipeline.logs.logger import get_logger
 from otel_pipeline.logs.otlp import emit_otlp
@@ -28,6 +29,7 @@ from otel_pipeline.logs.volume import Volume
 __all__ = [
     "PipelineHandler",
     "Volume",
+    "add_datadog",
     "add_logger_name",
     "add_pipeline_context",
     "add_service",

@@ -59,6 +59,7 @@ def make_chain(
     redactor: Redactor,
     renderer: Processor,
     export: bool,
+    datadog: Processor | None = None,
 ) -> Chain:
     """Return the processors that a line of the library goes through.
 
@@ -68,6 +69,7 @@ def make_chain(
         redactor: What masks secrets.
         renderer: Makes the line of the fields.
         export: Whether lines are sent by OTLP.
+        datadog: Adds what Datadog wants on printed lines; None adds nothing.
 
     Returns:
         The chain.
@@ -88,5 +90,6 @@ def make_chain(
             add_trace_context,
         ),
         send=(emit_otlp,) if export else (),
-        render=(order_fields, renderer),
+        # What is sent has its trace, service, environment and version in places of their own.
+        render=(*(() if datadog is None else (datadog,)), order_fields, renderer),
     )

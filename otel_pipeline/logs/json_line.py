@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import structlog.contextvars
 from opentelemetry.context import get_current
-from opentelemetry.trace import INVALID_SPAN_CONTEXT
 from structlog.processors import add_log_level
 
 from otel_pipeline import clock
 from otel_pipeline.context import current_scope, current_span_context
+from otel_pipeline.logs.datadog import DATADOG_FIELDS
 from otel_pipeline.logs.otlp import is_exported, is_exporter, scope_name
 from otel_pipeline.logs.processors import (
     FIELD_ORDER,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from opentelemetry.trace import SpanContext
-    from structlog.typing import EventDict, WrappedLogger
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
     from otel_pipeline.logs.chain import Chain
     from otel_pipeline.redaction import Redactor
@@ -113,6 +113,7 @@ class JsonLine:
         environment: Such as `production`.
         redactor: What masks secrets.
         sink: Where lines are sent to, or None where they are only printed.
+        datadog: What the chain adds for Datadog, or None.
     """
 
     def __init__(
@@ -123,14 +124,17 @@ class JsonLine:
         environment: str | None,
         redactor: Redactor,
         sink: LineSink | None = None,
+        datadog: Processor | None = None,
     ) -> None:
         self._chain = chain.all()
+        self._special = _SPECIAL if datadog is None else _SPECIAL | DATADOG_FIELDS
+        self._datadog = datadog
         self._redactor = redactor
         self._sink = sink
         self._add_service = add_service(service, environment) if service else None
         self._heads: dict[tuple[str, str | None], Head] = {}
         self._place: tuple[object, str, Mapping[str, str]] = (None, "", {})
-        self._trace: tuple[SpanContext, str] = (INVALID_SPAN_CONTEXT, "")
+        self._trace: tuple[SpanContext | None, str] = (None, "")
 
     def __call__(self, logger: WrappedLogger, method: str, event_dict: EventDict) -> Any:
         """Return the line, and send it."""
@@ -139,7 +143,7 @@ class JsonLine:
         name = getattr(logger, "name", None)
         sink = self._sink
         if not (
-            _SPECIAL.isdisjoint(event_dict)
+            self._special.isdisjoint(event_dict)
             and (type(name) is str or name is None)
             and (sink is None or sink.takes_lines)
         ):
@@ -202,8 +206,11 @@ class JsonLine:
         return text, fields
 
     def _new_trace(self, span: SpanContext) -> str:
-        """Return the ids of the current span, as JSON."""
+        """Return the ids of the current span, and what Datadog wants besides, as JSON."""
         text = _text(add_trace_context(None, "", {}))
+        if self._datadog is not None:
+            stamps: Any = self._datadog(None, "", {})
+            text += _text(stamps)
         self._trace = (span, text)
         return text
 

@@ -9,12 +9,14 @@ import structlog
 
 from otel_pipeline import diagnostics
 from otel_pipeline.logs.chain import make_chain
+from otel_pipeline.logs.datadog import add_datadog
 from otel_pipeline.logs.handler import PipelineHandler
 from otel_pipeline.logs.json_line import JsonLine
 from otel_pipeline.logs.logger import bound_logger_at, get_logger, limited_logger_at
 from otel_pipeline.logs.output import LineLogger, current_stream
 from otel_pipeline.logs.rendering import is_terminal, render_console, render_json, wants_colors
 from otel_pipeline.logs.values import plain
+from otel_pipeline.redaction import OFF
 from otel_pipeline.semconv import Event, LogField
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def set_up(
     *,
     service: str,
     environment: str | None = None,
+    version: str | None = None,
     format: Literal["json", "console"] | None = None,  # noqa: A002 - the option's name
     level: int = logging.INFO,
     stream: Stream = "stdout",
@@ -42,6 +45,7 @@ def set_up(
     export: bool,
     volume: Volume | None = None,
     sink: LineSink | None = None,
+    datadog: bool = False,
 ) -> Callable[[], None]:
     """Configure structlog and the stdlib `logging`: one form, one level, one way out.
 
@@ -53,6 +57,7 @@ def set_up(
     Args:
         service: Name of the service, for the field `service`.
         environment: Such as `production`, for the field `environment`.
+        version: Version of the service, for the field `dd.version`.
         format: `json`, `console`, or None for `console` on a terminal and `json` elsewhere.
         level: Lowest level that is printed and sent, as a number of the stdlib `logging`.
         stream: `stdout` or `stderr`, whatever file that is at the time of a line; or a text file.
@@ -60,6 +65,7 @@ def set_up(
         export: Whether lines are sent by OTLP, through OpenTelemetry's logger provider.
         volume: Decides which lines are kept; None keeps all.
         sink: Where JSON lines of structlog are sent, past that provider; None sends them there.
+        datadog: Whether printed lines have the fields by which Datadog finds their trace.
 
     Returns:
         The undo: it restores what was there before, except what others changed since. To call it
@@ -73,17 +79,24 @@ def set_up(
         >>> undo()
     """
     renderer = _renderer(format, stream)
+    stamp = _datadog(service, environment, version, redactor) if datadog else None
     chain = make_chain(
         service=service,
         environment=environment,
         redactor=redactor,
         renderer=renderer,
         export=export,
+        datadog=stamp,
     )
     processors = chain.all()
     if renderer is render_json and (sink is not None or not export):
         line = JsonLine(
-            chain, service=service, environment=environment, redactor=redactor, sink=sink
+            chain,
+            service=service,
+            environment=environment,
+            redactor=redactor,
+            sink=sink,
+            datadog=stamp,
         )
         processors = [line]
     bound = bound_logger_at(level) if volume is None else limited_logger_at(level, volume)
@@ -124,6 +137,15 @@ def _renderer(format_: Literal["json", "console"] | None, stream: Stream) -> Pro
     if format_ == "console" or (format_ is None and is_terminal(file)):
         return render_console(colors=wants_colors(file))
     return render_json
+
+
+def _datadog(
+    service: str, environment: str | None, version: str | None, redactor: Redactor
+) -> Processor:
+    """Return what stamps lines for Datadog, without secrets: it comes after what masks them."""
+    tags = {"service": service, "environment": environment, "version": version}
+    masked: Any = tags if redactor is OFF else redactor.mapping(tags)
+    return add_datadog(**masked)
 
 
 def _configure_structlog(

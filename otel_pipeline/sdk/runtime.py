@@ -209,6 +209,7 @@ def build(config: Config, group: str | None = None) -> Runtime:
             logs.set_up(
                 service=config.service_name,
                 environment=config.environment,
+                version=config.version,
                 format=config.log_format,
                 level=config.log_level,
                 stream=config.log_stream,
@@ -216,6 +217,7 @@ def build(config: Config, group: str | None = None) -> Runtime:
                 export=runtime.ledgers.logs.state != "off",
                 volume=runtime.log_volume,
                 sink=runtime.line_sink,
+                datadog=config.log_datadog,
             )
         )
         runtime.undo = undo.pop_all()

@@ -15,6 +15,7 @@ from opentelemetry.sdk.resources import Resource
 
 from otel_pipeline import Pipeline, clock
 from otel_pipeline.logs.chain import make_chain
+from otel_pipeline.logs.datadog import add_datadog
 from otel_pipeline.logs.json_line import JsonLine
 from otel_pipeline.logs.output import LineLogger
 from otel_pipeline.logs.rendering import render_json
@@ -24,7 +25,8 @@ from otel_pipeline.sdk.providers import switch_loggers
 
 NAMES = st.one_of(
     st.sampled_from(
-        "rows password level timestamp service pipeline stage run_id logger trace_id".split()
+        "rows password level timestamp service pipeline stage run_id logger trace_id "
+        "dd.trace_id dd.service".split()
     ),
     st.text(max_size=8),
 )
@@ -56,16 +58,30 @@ VALUES = st.recursive(
         max_size=4,
     ),
     redact=st.booleans(),
+    datadog=st.booleans(),
 )
-@example(lines=[("info", None, "", {}, "")], redact=True)
-@example(lines=[("error", "a", "e", {"exc_info": ValueError("x")}, "stage")], redact=True)
-def test_the_line_is_that_of_the_chain(lines: list[Any], *, redact: bool) -> None:
+@example(lines=[("info", None, "", {}, "")], redact=True, datadog=False)
+@example(
+    lines=[("error", "a", "e", {"exc_info": ValueError("x")}, "stage")], redact=True, datadog=False
+)
+@example(
+    lines=[("info", None, "", {}, ""), ("info", None, "", {"rows": 3}, "span")],
+    redact=True,
+    datadog=True,
+)
+@example(lines=[("info", None, "", {"dd.span_id": "mine"}, "span")], redact=False, datadog=True)
+def test_the_line_is_that_of_the_chain(lines: list[Any], *, redact: bool, datadog: bool) -> None:
     """Whatever is logged wherever, in one go or processor by processor, gives the same line.
 
     So does what is sent: as a record of OpenTelemetry's logger, or as a line queued past it.
     """
     redactor = Redactor() if redact else OFF
-    parts: Any = {"service": "orders", "environment": "test", "redactor": redactor}
+    parts: Any = {
+        "service": "orders",
+        "environment": "test",
+        "redactor": redactor,
+        "datadog": add_datadog("orders", "test", "1.2") if datadog else None,
+    }
     chain = make_chain(**parts, renderer=render_json, export=True)
     provider = LineProvider(Resource({}), LogRecordLimits())
     queue: list[Any] = []
@@ -73,7 +89,9 @@ def test_the_line_is_that_of_the_chain(lines: list[Any], *, redact: bool) -> Non
     line = JsonLine(chain, **parts, sink=provider)
     encode = log_encoder(redactor, provider)
     pipeline = Pipeline("json-line")
-    context = trace.SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=trace.TraceFlags(1))
+    context = trace.SpanContext(
+        0xABC << 64 | 0xFED, 0xDEF, is_remote=False, trace_flags=trace.TraceFlags(1)
+    )
     places: Any = {
         "run": lambda: pipeline.run("r-1", flush=False),
         "stage": lambda: pipeline.stage("clean"),

@@ -1,8 +1,9 @@
-"""Builds the programs of the test stack with Go, each once, and says where they are.
+"""Builds the programs of the test stack, each once, and says where they are.
 
 A program is kept in `CACHE/NAME/VERSION-GOOS-GOARCH-HASH/NAME`, where the hash covers all that
-decides what comes out: its `go.mod` and `go.sum`, the collector's manifest, and how it is built. It
-is put there when it is finished, so what is there can be run.
+decides what comes out: its `go.mod` and `go.sum`, the collector's manifest, and how it is built; or
+the packages of a program in Python, and which Python runs it. It is put there when it is finished,
+so what is there can be run.
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 __all__ = [
     "BUILD_COMMAND",
     "COLLECTOR",
+    "GO_PROGRAMS",
     "PROGRAMS",
     "Program",
+    "PythonProgram",
     "StackError",
     "build",
     "cache",
@@ -58,6 +61,10 @@ _GO_IS_MISSING = (
     "there is no `go` on PATH. Install Go 1.26 or newer (https://go.dev/doc/install); an older one "
     "from 1.21 on will do where it may fetch the newer one (GOTOOLCHAIN=auto)"
 )
+_PIP_FAILED = (
+    "Packages come from where `pip config list` says; is that reached? Run the same command again "
+    "to start anew."
+)
 _GO_FAILED = (
     "Modules come from where `go env GOPROXY` says; is that reached? What was built is kept: run "
     "the same command again to go on from here."
@@ -70,7 +77,7 @@ class StackError(Exception):
 
 @dataclass(frozen=True)
 class Program:
-    """A program of the stack: what it is built from, and where it is kept."""
+    """A program of the stack in Go: what it is built from, and where it is kept."""
 
     name: str
     module: Path  # the folder with go.mod and go.sum
@@ -126,6 +133,47 @@ class Program:
         return digest.hexdigest()[:12]
 
 
+@dataclass(frozen=True)
+class PythonProgram:
+    """A program of the stack in Python, in a virtual environment of its own.
+
+    What it needs would not go with what the tests need.
+    """
+
+    name: str
+    packages: Path  # each with its version, in the form of pip's requirements
+    source: str  # the package that it is versioned by
+    script: str  # what the package calls the program
+
+    @property
+    def version(self) -> str:
+        """The version in the list of packages."""
+        match = re.search(rf"^{re.escape(self.source)}==(\S+)$", self._text, re.MULTILINE)
+        if match is None:
+            raise StackError(f"{self.packages} does not name {self.source}")
+        return match[1]
+
+    @property
+    def path(self) -> Path:
+        """Where the program is when it was built."""
+        known = f"{_base_python()}\n{sys.version}\n{self._text}"
+        digest = hashlib.sha256(known.encode())
+        folder = f"{self.version}-{_target()}-{digest.hexdigest()[:12]}"
+        return cache() / self.name / folder / self.name
+
+    @property
+    def _text(self) -> str:
+        try:
+            return self.packages.read_text(encoding="utf-8")
+        except OSError as error:
+            raise StackError(f"no checkout to build {self.name} from: {error}") from error
+
+
+def _base_python() -> str:
+    """Return the Python outside of any virtual environment, as one may go away before the cache."""
+    return str(getattr(sys, "_base_executable", sys.executable))
+
+
 def _tool(name: str, module: str, source: str, package: str, **more: str) -> Program:
     return Program(name, HERE / "go" / module, source, package, **more)
 
@@ -138,8 +186,8 @@ _COMMON_VERSION = "github.com/prometheus/common/version.Version"
 # Service discovery in clouds is half of Prometheus, and of no use on one machine.
 _NO_DISCOVERY = {"version_variable": _COMMON_VERSION, "tags": "remove_all_sd"}
 
-#: The programs by name, in the order in which they are built.
-PROGRAMS: Mapping[str, Program] = {
+#: Those in Go by name, in the order in which they are built.
+GO_PROGRAMS: Mapping[str, Program] = {
     program.name: program
     for program in (
         _tool("prometheus", "prometheus", _PROMETHEUS, "cmd/prometheus", **_NO_DISCOVERY),
@@ -170,6 +218,14 @@ PROGRAMS: Mapping[str, Program] = {
         ),
         Program("otelcol", COLLECTOR, "go.opentelemetry.io/collector/otelcol", ""),
     )
+}
+
+#: All programs by name, in the order in which they are built.
+PROGRAMS: Mapping[str, Program | PythonProgram] = {
+    **GO_PROGRAMS,
+    "ddapm": PythonProgram(
+        "ddapm", HERE / "python" / "ddapm.txt", "ddapm-test-agent", "ddapm-test-agent"
+    ),
 }
 
 
@@ -210,12 +266,15 @@ def build(
             else:
                 _say(f"{label}: is being built")
                 start = time.monotonic()
-                _build(program, go)
+                if isinstance(program, PythonProgram):
+                    _install(program)
+                else:
+                    _build(program, go)
                 took = f"{time.monotonic() - start:.0f} s"
-                size = f"{program.path.stat().st_size / 1e6:.0f} MB"
+                size = f"{_size(program) / 1e6:.0f} MB"
                 _say(f"{label}: built in {took}, {size}: {program.path}")
-            to_come = {later.module for later in programs[number:]}
-            if program.module not in to_come and not keep_go_caches:
+            to_come = {_module(later) for later in programs[number:]}
+            if _module(program) not in to_come and not keep_go_caches:
                 go.delete_caches()
 
 
@@ -251,6 +310,37 @@ def _build(program: Program, go: _Go) -> None:
         go.run("build", "-o", str(work / program.name), *program.arguments, folder=folder)
         program.path.parent.mkdir(parents=True, exist_ok=True)
         (work / program.name).rename(program.path)
+
+
+def _module(program: Program | PythonProgram) -> Path | None:
+    """Return the Go module of a program, if it has one."""
+    return program.module if isinstance(program, Program) else None
+
+
+def _size(program: Program | PythonProgram) -> int:
+    if isinstance(program, Program):
+        return program.path.stat().st_size
+    return sum(file.lstat().st_size for file in program.path.parent.rglob("*"))
+
+
+def _install(program: PythonProgram) -> None:
+    """Make the virtual environment of a program; the program's own name comes last."""
+    # It knows where it is, so it is made where it stays. An earlier try may have left a part.
+    folder = program.path.parent
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    venv = folder / "venv"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    for command in (
+        [_base_python(), "-m", "venv", str(venv)],
+        [
+            str(venv / "bin" / "python"),
+            *("-m", "pip", "install", "--quiet", "--no-input", "--no-deps"),
+            f"--requirement={program.packages}",
+        ],
+    ):
+        _run_well(command, folder, environ, _PIP_FAILED)
+    program.path.symlink_to(venv / "bin" / program.script)
 
 
 def _run_builder(go: _Go, manifest: Path, work: Path, *, resolve: bool = False) -> Path:
@@ -312,19 +402,29 @@ class _Go:
 
     def run_other(self, program: Path, *arguments: str, folder: Path) -> None:
         """Run a program with Go's environment, and now and then say that it still runs."""
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-            status = _run([str(program), *arguments], folder, self._environ, output.fileno())
-            if status:
-                output.seek(0)
-                end = "".join(output.readlines()[-_LINES_OF_AN_ERROR:])
-                said = f"`{program.name} {' '.join(arguments)}` in {folder} ended with {status}"
-                raise StackError(f"{said}; the end of what it said:\n{end}\n{_GO_FAILED}")
+        _run_well([str(program), *arguments], folder, self._environ, _GO_FAILED)
 
     def delete_caches(self) -> None:
         for path in self._caches.values():
             shutil.rmtree(path, ignore_errors=True)
         with contextlib.suppress(OSError):
             (cache() / ".go").rmdir()
+
+
+def _run_well(command: list[str], folder: Path, environ: dict[str, str], remedy: str) -> None:
+    """Run a command that must succeed, and now and then say that it still runs.
+
+    Raises:
+        StackError: It failed; the message has the end of what it said, and the remedy.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        status = _run(command, folder, environ, output.fileno())
+        if status:
+            output.seek(0)
+            end = "".join(output.readlines()[-_LINES_OF_AN_ERROR:])
+            program, *arguments = command
+            said = f"`{Path(program).name} {' '.join(arguments)}` in {folder} ended with {status}"
+            raise StackError(f"{said}; the end of what it said:\n{end}\n{remedy}")
 
 
 def _run(command: list[str], folder: Path, environ: dict[str, str], output: int) -> int:

@@ -33,6 +33,7 @@ __all__ = [
     "alertmanager_config",
     "collector",
     "collector_environ",
+    "datadog_agent",
     "fetch",
     "jaeger",
     "loki",
@@ -217,7 +218,11 @@ class _Start:
 
 @contextlib.contextmanager
 def _running(
-    name: str, ports: Sequence[str], start: Callable[[Path, Mapping[str, int]], _Start]
+    name: str,
+    ports: Sequence[str],
+    start: Callable[[Path, Mapping[str, int]], _Start],
+    *,
+    given: Mapping[str, int] | None = None,
 ) -> Iterator[Server]:
     """Run a program; the first of its ports is that of its API."""
     path = program(name)
@@ -225,7 +230,7 @@ def _running(
         for attempt in range(1, _STARTS + 1):
             undo.close()
             folder = Path(undo.enter_context(_temporary_folder(name)))
-            chosen = dict(zip(ports, _free_ports(len(ports)), strict=True))
+            chosen = given or dict(zip(ports, _free_ports(len(ports)), strict=True))
             how = start(folder, chosen)
             for file, text in how.files.items():
                 (folder / file).write_text(text, encoding="utf-8")
@@ -266,7 +271,16 @@ def _temporary_folder(name: str) -> Iterator[str]:
 
 def _environ() -> dict[str, str]:
     """Return the environment without what the programs would take for their own settings."""
-    own = ("OTEL_", "JAEGER_", "LOKI_", "PROMETHEUS_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    own = (
+        "OTEL_",
+        "DD_",
+        "JAEGER_",
+        "LOKI_",
+        "PROMETHEUS_",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    )
     return {name: value for name, value in os.environ.items() if not name.upper().startswith(own)}
 
 
@@ -469,23 +483,47 @@ def jaeger() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def collector(config: Path = LOCAL_COLLECTOR, **environ: str) -> Iterator[Server]:
+def datadog_agent() -> Iterator[Server]:
+    """Run Datadog's test agent, which takes OTLP as the Agent does, and shows what it was sent."""
+
+    def start(folder: Path, ports: Mapping[str, int]) -> _Start:
+        return _Start(
+            [
+                f"--host={_HOST}",
+                f"--otlp-http-port={ports['http']}",
+                f"--otlp-grpc-port={ports['grpc']}",
+                f"--port={ports['apm']}",
+                "--disable-llmobs-data-forwarding",
+            ],
+            f"http://{_HOST}:{ports['apm']}/info",
+        )
+
+    with _running("ddapm", ["http", "grpc", "apm"], start) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def collector(
+    *configs: Path, ports: Mapping[str, int] | None = None, **environ: str
+) -> Iterator[Server]:
     """Run the collector; its port `http` takes OTLP, `metrics` has its own metrics.
 
     Args:
-        config: Its configuration, which takes its ports from the variables that
-            `collector_environ()` sets.
+        configs: Its configuration, by default `local.yaml`, and what changes it. It takes its ports
+            from the variables that `collector_environ()` sets.
+        ports: Those of a collector that ran before; by default they are chosen.
         environ: Further variables that the configuration uses, such as `PROMETHEUS_URL`.
     """
 
     def start(folder: Path, ports: Mapping[str, int]) -> _Start:
         return _Start(
-            [f"--config={config.absolute()}"],
+            [f"--config={config.absolute()}" for config in configs or (LOCAL_COLLECTOR,)],
             f"http://{_HOST}:{ports['health']}/",
             environ={**collector_environ(ports), **environ},
         )
 
-    with _running("otelcol", ["http", "grpc", "health", "metrics"], start) as server:
+    names = ["http", "grpc", "health", "metrics"]
+    with _running("otelcol", names, start, given=ports) as server:
         yield server
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack.build import PROGRAMS, StackError, cache
+from tests.stack.build import GO_PROGRAMS, PROGRAMS, PythonProgram, StackError, cache
 from tests.stack.programs import program
 
 ROOT = Path(__file__).parents[2]
@@ -162,6 +163,19 @@ def test_two_builds_at_once_build_once(tmp_path: Path, install_go) -> None:
     assert len(calls(tmp_path)) == 1
 
 
+def test_without_its_packages_a_program_in_python_is_not_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error has what pip said and the remedy, and nothing is taken for built."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    status, _, stderr = run("ddapm")
+    assert status == 1
+    assert "No matching distribution found" in stderr
+    assert "pip config list" in stderr
+    assert not PROGRAMS["ddapm"].path.exists()
+
+
 def test_go_uses_as_many_processors_as_it_is_told(tmp_path: Path, install_go) -> None:
     """`--jobs` limits the commands that Go runs at once, and the threads of each."""
     install_go(f'echo "$GOMAXPROCS" > "{tmp_path}/processors"')
@@ -210,7 +224,7 @@ def test_versions_come_from_the_modules() -> None:
     """Each program has a version, and the collector's is that of its manifest."""
     for one in PROGRAMS.values():
         assert one.version[0].isdigit()
-    manifest = PROGRAMS["otelcol"].manifest
+    manifest = GO_PROGRAMS["otelcol"].manifest
     assert manifest is not None
     assert f"\n  version: {PROGRAMS['otelcol'].version}\n" in manifest.read_text()
 
@@ -222,9 +236,19 @@ def test_an_unknown_program_is_refused() -> None:
     assert "'grafana' is none of prometheus, promtool, alertmanager" in stderr
 
 
+def test_the_packages_are_named_with_their_versions() -> None:
+    """No package of a program in Python is left to chance, or comes from another place."""
+    for one in PROGRAMS.values():
+        if isinstance(one, PythonProgram):
+            lines = one.packages.read_text().splitlines()
+            packages = [line for line in lines if not line.startswith("#")]
+            assert packages
+            assert all(re.fullmatch(r"[\w.-]+==[\w.]+", package) for package in packages)
+
+
 def test_the_modules_are_those_of_the_public_index() -> None:
     """No module is replaced by a folder, and no file names another place to fetch from."""
-    for folder in {one.module for one in PROGRAMS.values()}:
+    for folder in {one.module for one in GO_PROGRAMS.values()}:
         text = (folder / "go.mod").read_text()
         assert "=> ." not in text
         assert "=> /" not in text

@@ -211,8 +211,8 @@ def test_the_collector_has_the_components_of_its_manifest(need: Callable[..., li
     assert names == set(
         """
         otlp prometheus
-        attributes batch filter groupbytrace memory_limiter probabilistic_sampler redaction
-        resource tail_sampling transform
+        attributes batch cumulative_to_delta filter groupbytrace memory_limiter
+        probabilistic_sampler redaction resource tail_sampling transform
         count span_metrics
         clickhouse debug file otlp_grpc otlp_http prometheus prometheus_remote_write
         bearertokenauth file_storage health_check pprof zpages

@@ -103,6 +103,7 @@ def test_without_settings_the_defaults_hold() -> None:
         "log_rate_limit": None,
         "log_sample": 1.0,
         "log_follow_trace": False,
+        "log_datadog": False,
         "redact": True,
         "redact_keys": (),
         "redact_allow": (),
