@@ -94,19 +94,29 @@ def test_published_ports_differ() -> None:
 def test_every_server_says_how_it_is() -> None:
     """Each has a health check with a command that its image has; the collector's is beside it."""
     checks = {
-        name: service["healthcheck"].get("test", ["", "none"])[1]
+        name: service["healthcheck"]["test"][1]
         for name, service in SERVICES.items()
+        if "healthcheck" in service
     }
     assert checks == {
         "alertmanager": "/bin/wget",  # busybox
-        "collector": "none",  # nothing but the collector is in its image
         "collector-health": "/bin/wget",
-        "collector-volume": "none",
         "grafana": "wget",  # Alpine
         "loki": "/usr/bin/loki",  # nothing else is in its image
         "prometheus": "/bin/wget",
         "tempo": "/tempo",  # nothing else is in its image
     }
+
+
+def test_compose_can_wait_for_all() -> None:
+    """`up --wait` takes no end of a service and no missing health check for a failure."""
+    once = [name for name, service in SERVICES.items() if "restart" not in service]
+    assert once == ["collector-volume"]
+    assert SERVICES["collector"]["depends_on"] == {
+        "collector-volume": {"condition": "service_completed_successfully"}
+    }
+    checks = [service.get("healthcheck", {}) for service in SERVICES.values()]
+    assert not [check for check in checks if "disable" in check or "NONE" in check.get("test", [])]
 
 
 def test_volumes_are_declared_and_used() -> None:
