@@ -9,9 +9,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from tests.stack.build import PROGRAMS, StackError, build, lock_collector
+from tests.stack.debian import PACKAGES
 from tests.stack.programs import stack
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
 
 _INTERRUPTED = 130  # what a shell reports for SIGINT
@@ -23,7 +25,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     try:
         if args.command == "build":
-            build(args.names, jobs=args.jobs, keep_go_caches=args.keep_go_caches)
+            _build(args.names, args.jobs, keep_go_caches=args.keep_go_caches)
         elif args.command == "lock":
             lock_collector()
         else:
@@ -34,6 +36,16 @@ def main() -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     return 0
+
+
+def _build(names: Sequence[str], jobs: int | None, *, keep_go_caches: bool) -> None:
+    of_go = [name for name in names if name in PROGRAMS]
+    if of_go or not names:
+        build(of_go, jobs=jobs, keep_go_caches=keep_go_caches)
+    for name in names:
+        if name in PACKAGES:
+            PACKAGES[name].fetch()
+            print(f"{name} {PACKAGES[name].version}: {PACKAGES[name].path}", flush=True)
 
 
 def _up() -> None:
@@ -54,8 +66,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _name(word: str) -> str:
-    if word not in PROGRAMS:
-        raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(PROGRAMS)}")
+    if word not in {**PROGRAMS, **PACKAGES}:
+        known = ", ".join([*PROGRAMS, *PACKAGES])
+        raise argparse.ArgumentTypeError(f"{word!r} is none of {known}")
     return word
 
 
@@ -66,7 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     builder = commands.add_parser("build", help="build the programs that are not there yet")
-    builder.add_argument("names", nargs="*", metavar="NAME", type=_name, help=", ".join(PROGRAMS))
+    builder.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        type=_name,
+        help=f"{', '.join(PROGRAMS)}; and only when named {', '.join(PACKAGES)}, with apt",
+    )
     builder.add_argument(
         "--jobs", type=int, metavar="N", help="how many processors to use; by default all"
     )

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.stack.build import BUILD_COMMAND, COLLECTOR, PROGRAMS, StackError, tied
+from tests.stack.debian import PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -65,8 +66,8 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def missing(*names: str) -> list[str]:
-    """Return the programs among `names`, or among all, that are yet to be built."""
-    return [name for name in names or PROGRAMS if not PROGRAMS[name].path.exists()]
+    """Return the programs among `names`, or among all of Go's, that are yet to be built."""
+    return [name for name in names or PROGRAMS if not _path(name).exists()]
 
 
 def program(name: str) -> Path:
@@ -77,7 +78,11 @@ def program(name: str) -> Path:
     """
     if missing(name):
         raise StackError(f"{name} was not built: run `{BUILD_COMMAND} {name}`")
-    return PROGRAMS[name].path
+    return _path(name)
+
+
+def _path(name: str) -> Path:
+    return PROGRAMS[name].path if name in PROGRAMS else PACKAGES[name].path
 
 
 def fetch(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.stack.build import GO_PROGRAMS, PROGRAMS, PythonProgram, StackError, cache
+from tests.stack.debian import PACKAGES
 from tests.stack.programs import program
 
 ROOT = Path(__file__).parents[2]
@@ -227,6 +228,67 @@ def test_versions_come_from_the_modules() -> None:
     manifest = GO_PROGRAMS["otelcol"].manifest
     assert manifest is not None
     assert f"\n  version: {PROGRAMS['otelcol'].version}\n" in manifest.read_text()
+
+
+@pytest.fixture
+def install_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Give a function that puts stand-ins for apt and dpkg on PATH."""
+    folder = tmp_path / "debian"
+    folder.mkdir()
+    for tool in ("mkdir", "sh", "touch"):
+        (folder / tool).symlink_to(str(shutil.which(tool)))
+    monkeypatch.setenv("PATH", str(folder))
+
+    def install(version: str) -> None:
+        scripts = {
+            "apt-get": f'echo "$@" >> "$CALLS"; touch "{PACKAGES[OLD].package}_1.deb"',
+            "dpkg-deb": f"""case $1 in
+            --field) echo {version};;
+            --extract) mkdir -p "$3/usr/bin" "$3/usr/share/prometheus/alertmanager"
+                printf 'reads /usr/share/prometheus/alertmanager/x' > "$3/{PACKAGES[OLD].program}";;
+            esac""",
+        }
+        for name, text in scripts.items():
+            (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+            (folder / name).chmod(0o755)
+
+    return install
+
+
+OLD = "alertmanager-debian"
+
+
+def test_a_package_of_debian_is_fetched_once(tmp_path: Path, install_apt) -> None:
+    """It is unpacked and not installed, and reads what it needs from where it runs."""
+    install_apt("0.25.0-1+b4")
+    for _ in range(2):
+        assert run(OLD) == (0, f"{OLD} 0.25: {PACKAGES[OLD].path}\n", "")
+    assert calls(tmp_path) == ["-qq download prometheus-alertmanager"]
+    assert program(OLD).read_text() == "reads .usr/share/prometheus/alertmanager/x"
+    assert sorted(path.name for path in (cache() / OLD).iterdir()) == [
+        PACKAGES[OLD].folder.name,
+    ]
+    PACKAGES[OLD].bring(tmp_path)
+    assert (tmp_path / ".usr/share/prometheus/alertmanager").is_dir()
+
+
+def test_a_package_of_another_version_is_refused(install_apt) -> None:
+    """What is promised for one version is not tested with another."""
+    install_apt("0.28.1-1")
+    status, _, stderr = run(OLD)
+    assert status == 1
+    assert "apt has prometheus-alertmanager 0.28.1-1, and not 0.25" in stderr
+    assert list((cache() / OLD).iterdir()) == []
+
+
+def test_without_apt_there_are_no_packages_of_debian(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another system hears why."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    status, _, stderr = run(OLD)
+    assert status == 1
+    assert f"{OLD} is a package of Debian, and there is no apt-get" in stderr
 
 
 def test_an_unknown_program_is_refused() -> None:
