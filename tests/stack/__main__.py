@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         "measure", help="print how many spans the agent takes, with and without its queue on disk"
     )
     figures.add_argument(
-        "--requests", type=int, default=300, metavar="N", help="of 1,000 spans; by default 300"
+        "--requests", type=int, default=100, metavar="N", help="of 1,000 spans; by default 100"
     )
     commands.add_parser(
         "lock", help="name the modules of the collector anew, after builder.yaml changed"
