@@ -1,4 +1,4 @@
-"""Build the test stack, or run it: `python -m tests.stack --help`."""
+"""Build the test stack, run it, or measure with it: `python -m tests.stack --help`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tests.stack.build import PROGRAMS, StackError, build, lock_collector
 from tests.stack.debian import PACKAGES
+from tests.stack.measure import measure
 from tests.stack.programs import stack
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def main() -> int:
             _build(args.names, args.jobs, keep_go_caches=args.keep_go_caches)
         elif args.command == "lock":
             lock_collector()
+        elif args.command == "measure":
+            print(measure(args.requests))
         else:
             _up()
     except StackError as error:
@@ -95,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
         help="keep what Go fetched and compiled for further builds (12 GB)",
     )
     commands.add_parser("up", help="run all programs, wired, until Ctrl-C; print their addresses")
+    figures = commands.add_parser(
+        "measure", help="print how many spans the agent takes, with and without its queue on disk"
+    )
+    figures.add_argument(
+        "--requests", type=int, default=100, metavar="N", help="of 1,000 spans; by default 100"
+    )
     commands.add_parser(
         "lock", help="name the modules of the collector anew, after builder.yaml changed"
     )

@@ -5,25 +5,28 @@ from __future__ import annotations
 import contextlib
 import gzip
 import http.client
+import os
 import secrets
 import ssl
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from tests.stack.build import COLLECTOR
-from tests.stack.programs import collector
+from tests.stack.programs import collector, fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tests.stack.programs import Server, Stack
 
@@ -34,9 +37,11 @@ __all__ = [
     "agent",
     "credentials",
     "gateway",
+    "gauge_request",
+    "log_request",
     "own_metrics",
     "post",
-    "to_backends",
+    "span_request",
 ]
 
 AGENT = COLLECTOR / "agent.yaml"
@@ -115,11 +120,29 @@ def gateway(
     known: Credentials,
     storage: Path,
     *overlays: Path,
+    stack: Stack | None = None,
     ports: Mapping[str, int] | None = None,
     **environ: str,
 ) -> Iterator[Server]:
-    """Run a gateway that asks for a token and a client certificate."""
+    """Run a gateway that asks for a token and a client certificate.
+
+    Args:
+        known: Whom it knows, and who it is.
+        storage: The folder for its queues.
+        overlays: Files that change its configuration.
+        stack: Where it sends to.
+        ports: Those of a gateway that ran before; by default they are chosen.
+        environ: Further variables.
+    """
+    backends = {}
+    if stack is not None:
+        backends = {
+            "PROMETHEUS_URL": stack.prometheus.url,
+            "LOKI_URL": stack.loki.url,
+            "TRACES_OTLP_URL": stack.jaeger.url_of("otlp_http"),
+        }
     settings = {
+        **backends,
         "OTELCOL_TOKEN_FILE": str(known.token_file),
         "OTELCOL_TLS_CERT": known.path("server.crt"),
         "OTELCOL_TLS_KEY": known.path("server.key"),
@@ -156,15 +179,6 @@ def agent(
         yield server
 
 
-def to_backends(stack: Stack) -> dict[str, str]:
-    """Return the variables that tell a gateway where the programs of the stack are."""
-    return {
-        "PROMETHEUS_URL": stack.prometheus.url,
-        "LOKI_URL": stack.loki.url,
-        "TRACES_OTLP_URL": stack.jaeger.url_of("otlp_http"),
-    }
-
-
 def post(
     port: int,
     request: Request | bytes,
@@ -199,10 +213,75 @@ def post(
         return connection.getresponse().status
 
 
+def span_request(
+    service: str,
+    names: Mapping[str, int],
+    kinds: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    resource: Mapping[str, str] | None = None,
+    trace_id: bytes = b"",
+) -> ExportTraceServiceRequest:
+    """Return a request with spans.
+
+    Args:
+        service: The name of the service.
+        names: How many spans of each name.
+        kinds: By name of the span: its `attributes`, its `seconds`, whether it is an `error`.
+        resource: Further attributes of the resource.
+        trace_id: The trace that all belong to; by default each is a trace of its own.
+    """
+    request = ExportTraceServiceRequest()
+    group = request.resource_spans.add()
+    _set(group.resource.attributes, {"service.name": service, **(resource or {})})
+    scope = group.scope_spans.add()
+    now = time.time_ns()
+    for name, count in names.items():
+        kind = (kinds or {}).get(name, {})
+        for _ in range(count):
+            span = scope.spans.add()
+            span.trace_id = trace_id or os.urandom(16)
+            span.span_id = os.urandom(8)
+            span.name = name
+            span.start_time_unix_nano = now - round(kind.get("seconds", 0.01) * 1e9)
+            span.end_time_unix_nano = now
+            if kind.get("error"):
+                span.status.code = Status.STATUS_CODE_ERROR
+            _set(span.attributes, kind.get("attributes", {}))
+    return request
+
+
+def gauge_request(service: str, name: str, value: float) -> ExportMetricsServiceRequest:
+    """Return a request with one point of a gauge."""
+    request = ExportMetricsServiceRequest()
+    group = request.resource_metrics.add()
+    _set(group.resource.attributes, {"service.name": service})
+    point = group.scope_metrics.add().metrics.add(name=name).gauge.data_points.add()
+    point.time_unix_nano = time.time_ns()
+    point.as_double = value
+    return request
+
+
+def log_request(service: str, texts: Sequence[str]) -> ExportLogsServiceRequest:
+    """Return a request with log records."""
+    request = ExportLogsServiceRequest()
+    group = request.resource_logs.add()
+    _set(group.resource.attributes, {"service.name": service})
+    scope = group.scope_logs.add()
+    for text in texts:
+        record = scope.log_records.add()
+        record.time_unix_nano = time.time_ns()
+        record.severity_text = "INFO"
+        record.body.string_value = text
+    return request
+
+
+def _set(attributes: Any, values: Mapping[str, str]) -> None:
+    for key, value in values.items():
+        attributes.add(key=key).value.string_value = value
+
+
 def own_metrics(server: Server) -> dict[str, float]:
     """Return what a collector counts about itself, added up over labels."""
-    from tests.stack.programs import fetch
-
     found: dict[str, float] = {}
     for line in fetch(server.url_of("metrics") + "/metrics").splitlines():
         if line.startswith("otelcol_"):
