@@ -42,9 +42,10 @@ def main() -> int:
 def _up() -> None:
     print("starting …", file=sys.stderr, flush=True)
     with stack() as running:
-        print(json.dumps(running.addresses, indent=2), flush=True)
-        print("all is ready; Ctrl-C or SIGTERM stops it", file=sys.stderr, flush=True)
         try:
+            print(json.dumps(running.addresses, indent=2), flush=True)
+            # Who reads this may stop it at once.
+            print("all is ready; Ctrl-C or SIGTERM stops it", file=sys.stderr, flush=True)
             signal.pause()
         except (KeyboardInterrupt, SystemExit):
             for number in (signal.SIGINT, signal.SIGTERM):
