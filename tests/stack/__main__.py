@@ -56,6 +56,7 @@ def _up() -> None:
     with stack() as running:
         try:
             print(json.dumps(running.addresses, indent=2), flush=True)
+            # Who reads this may stop it at once.
             print("all is ready; Ctrl-C or SIGTERM stops it", file=sys.stderr, flush=True)
             signal.pause()
         except (KeyboardInterrupt, SystemExit):

@@ -22,6 +22,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from tests.otlp_receiver import otlp_receiver
+from tests.stack.build import COLLECTOR
 from tests.stack.chain import agent, credentials, gateway, own_metrics, post, span_request
 from tests.stack.programs import fetch, until
 
@@ -149,6 +150,46 @@ def peak_memory(server: Server) -> int:
     status = Path(f"/proc/{server.process.pid}/status").read_text(encoding="ascii")
     [line] = [line for line in status.splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024
+
+
+def test_a_certificate_alone_is_enough_where_there_are_no_tokens(
+    known: Credentials, need: Callable[..., Any], tmp_path: Path
+) -> None:
+    """With `…-no-token.yaml` the gateway knows an agent by its certificate, and nobody else."""
+    need("otelcol")
+    absent = str(tmp_path / "absent")
+    overlays = [COLLECTOR / f"{who}-no-token.yaml" for who in ("gateway", "agent")]
+    with (
+        otlp_receiver() as receiver,
+        gateway(
+            known,
+            tmp_path / "g",
+            overlays[0],
+            TRACES_OTLP_URL=receiver.endpoint,
+            OTELCOL_TOKEN_FILE=absent,
+        ) as server,
+        agent(
+            known, tmp_path / "a", server.ports["http"], overlays[1], OTELCOL_TOKEN_FILE=absent
+        ) as near,
+    ):
+        span = span_request("orders", {"a": 1}, {"a": {"attributes": {"pipeline.name": "orders"}}})
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            post(server.ports["http"], span, context=known.context(certificate=False))
+        assert post(near.ports["http"], span) == 200
+        receiver.wait_for(lambda: receiver.spans, timeout=30)
+
+
+def test_a_token_from_a_variable_is_asked_for_without_tls(
+    known: Credentials, need: Callable[..., Any], tmp_path: Path
+) -> None:
+    """With `gateway-no-tls.yaml` and `token-variable.yaml` the token is still asked for."""
+    need("otelcol")
+    overlays = [COLLECTOR / f"{name}.yaml" for name in ("gateway-no-tls", "token-variable")]
+    with gateway(known, tmp_path, *overlays, OTELCOL_TOKEN="sesame") as server:
+        span, port = span_request("orders", {"a": 1}), server.ports["http"]
+        assert post(port, span, token="sesame") == 200
+        assert post(port, span, token="wrong") == 401
+        assert post(port, span) == 401
 
 
 # Secrets ---------------------------------------------------------------------------------------

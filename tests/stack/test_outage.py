@@ -173,11 +173,13 @@ def test_an_outage_and_a_killed_agent_lose_nothing(
         assert dropped(near) == 0
 
         # The agent is killed while it is sent to, and comes back.
-        sending = threading.Thread(target=sender.send, args=(20,))
+        sending = threading.Thread(target=sender.send, args=(60,))
         sending.start()
-        time.sleep(0.2)
+        while sender.points < 25:
+            time.sleep(0.001)
         near.process.kill()
         near.process.wait()
+        assert sending.is_alive()
         near = undo.enter_context(
             agent(known, folder / "agent", gateway_port, ports=near.ports, OTELCOL_RETRY_MAX="1s")
         )
@@ -188,7 +190,7 @@ def test_an_outage_and_a_killed_agent_lose_nothing(
         with contextlib.suppress(TimeoutError):
             until(lambda: not any(sender.missing(stack).values()), seconds=60)
         lost = sender.missing(stack)
-        sent = {"spans": 35 * ITEMS, "log records": 35 * ITEMS, "points": 35}
+        sent = {"spans": 75 * ITEMS, "log records": 75 * ITEMS, "points": 75}
         twice = {what: before[what] + count - sent[what] for what, count in accepted(back).items()}
     with capsys.disabled():
         print(f"\noutage and kill -9: sent {sent}, lost {lost}, duplicated {twice}")
@@ -276,17 +278,16 @@ def check_the_ledger(running: Program, produced: int, recovered: int = 0) -> Non
 
 
 def check_the_backends(stack: Stack, service: str, runs: int) -> None:
-    """Wait until each run's two spans and its line are there, once."""
+    """Wait until each run's two spans and its line are there."""
 
-    def spans() -> list[str]:
+    def spans() -> set[str]:
         traces = stack.jaeger.get("/api/traces", service=service, limit="1500")["data"]
-        return [span["spanID"] for trace in traces for span in trace["spans"]]
+        return {span["spanID"] for trace in traces for span in trace["spans"]}
 
     def loaded() -> int:
         return texts_in_loki(stack, service).count("loaded")
 
-    until(lambda: len(set(spans())) == 2 * runs)
-    assert len(spans()) == 2 * runs
+    until(lambda: len(spans()) == 2 * runs)
     until(lambda: loaded() == runs)
 
 
