@@ -99,11 +99,6 @@ def run(*command: str | Path, cwd: Path | None = None, **environ: str) -> str:
     return result.stdout
 
 
-def need_gateway() -> None:
-    if not (COLLECTOR / "gateway.yaml").exists():
-        pytest.skip("there is no collector/gateway.yaml")
-
-
 def query(server: programs.Server, expression: str) -> list[dict[str, Any]]:
     return server.get("/api/v1/query", query=expression)["data"]["result"]
 
@@ -135,7 +130,6 @@ def test_the_programs_accept_their_files(need: Callable[..., list[Path]], tmp_pa
 
 def test_the_collector_accepts_its_files(need: Callable[..., list[Path]]) -> None:
     """`gateway.yaml` and what compose changes of it are valid together."""
-    need_gateway()
     [otelcol] = need("otelcol")
     arguments = [
         argument.replace("/etc/otelcol", str(COLLECTOR))
@@ -375,7 +369,6 @@ def test_loki_takes_both_kinds_of_lines_and_a_span_finds_them(
 
 def test_the_stack_takes_a_pipeline_by_otlp(need: Callable[..., list[Path]]) -> None:
     """Through the gateway a run's numbers, exemplars and lines arrive, and meet by its trace."""
-    need_gateway()
     need("jaeger", "loki", "otelcol", "prometheus")
     with (
         programs.jaeger() as traces,  # in Tempo's place
