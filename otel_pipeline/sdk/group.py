@@ -535,14 +535,14 @@ class Group:
         if self._server is not None:
             return self._server.url
         deadline = time.monotonic() + _PATIENCE
-        while self._locks is not None and not self._leads:
+        while self._locks is not None:
             endpoint = self._load(self.folder / "endpoint.json", _Endpoint.of)
             if endpoint is not None:
                 self._url = endpoint.url
                 break
             if time.monotonic() > deadline:
                 break
-            time.sleep(0.01)  # the leader is about to write it
+            time.sleep(0.01)  # whoever leads is about to write it
         return self._url
 
     def _lead_if_nobody_does(self) -> None:
