@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -421,6 +422,10 @@ work("parent", 3)
 """
 
 
+@pytest.mark.skipif(
+    tuple(map(int, version("grpcio").split(".")[:2])) < (1, 85),
+    reason="an older grpcio ends a child that is forked during a call",
+)
 def test_a_fork_during_an_export_by_grpc(tmp_path: Path) -> None:
     """The child exports its own while its parent's request is under way, and nothing is printed."""
     with grpc_receiver() as receiver:
