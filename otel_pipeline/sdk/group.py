@@ -209,7 +209,6 @@ class Group:
         self._collect = collect
         self._serve = serve
         self._limits_of = limits_of
-        self._url: str | None = None
         self._alone_because: OSError | None = None
         self._reset()
 
@@ -222,7 +221,6 @@ class Group:
 
     def _reset(self) -> None:
         """Be no member, with nothing that another thread could hold; also after a fork."""
-        self._gate = threading.Lock()  # threads of one process share its locks on files
         self._writing = threading.Lock()  # held to write what this process has counted
         self._locks: ByteLocks | None = None
         self._member: int | None = None
@@ -384,14 +382,11 @@ class Group:
     def _holding(self, timeout: float = _PATIENCE) -> Iterator[bool]:
         """Let nobody else read or change the folder; yields False if that took too long."""
         locks = self._locks
-        if locks is None or not self._gate.acquire(timeout=timeout):
+        if locks is None:
             yield False
             return
-        try:
-            with locks.held(_MUTEX, timeout) as held:
-                yield held
-        finally:
-            self._gate.release()
+        with locks.held(_MUTEX, timeout) as held:
+            yield held
 
     def _write(self, path: Path, content: object) -> None:
         """Replace a file at once: whoever reads it sees the old one or the new one."""
@@ -435,21 +430,26 @@ class Group:
             "families": merge.dump(families),
         }
 
-    def _publish(self, *, last: bool = False) -> None:
+    def _publish(self, *, last: bool = False) -> bool:
         """Write what this process has counted, if that is of any use to others.
 
         Args:
             last: Whether this is the last time, after which nothing older may be written.
+
+        Returns:
+            Whether it is.
         """
         # Whoever holds it may stand still for good: SIGTERM has interrupted it to end the process.
         held = self._writing.acquire(timeout=_LONG)
         if not held and not last:
             raise TimeoutError("what this process has counted takes too long to write")
         try:
-            if self._may_write(last=last) and self._has_others():
-                document = self._document(self._collect())
-                if self._may_write(last=last):
-                    self._write(self._own_file, document)
+            if not self._may_write(last=last) or not self._has_others():
+                return False
+            document = self._document(self._collect())
+            if self._may_write(last=last):
+                self._write(self._own_file, document)
+            return True
         finally:
             if held:
                 self._writing.release()
@@ -538,18 +538,16 @@ class Group:
         while self._locks is not None:
             endpoint = self._load(self.folder / "endpoint.json", _Endpoint.of)
             if endpoint is not None:
-                self._url = endpoint.url
-                break
+                return endpoint.url
             if time.monotonic() > deadline:
                 break
             time.sleep(0.01)  # whoever leads is about to write it
-        return self._url
+        return None
 
     def _lead_if_nobody_does(self) -> None:
         assert self._locks is not None  # noqa: S101
         if not self._leads:
-            with self._gate:
-                self._leads = self._locks.take(_LEADER)
+            self._leads = self._locks.take(_LEADER)
             if not self._leads:
                 return
         if self._server is not None:
@@ -568,10 +566,8 @@ class Group:
             began = time.perf_counter()
             try:
                 self._lead_if_nobody_does()
-                if self._has_others():
-                    self._publish()
-                    if self._leads:
-                        self._look()
+                if self._publish() and self._leads:
+                    self._look()
             except Exception as error:  # noqa: BLE001  the thread never dies
                 self._warn(error)
             interval = max(_INTERVAL, (time.perf_counter() - began) / _MOST_SHARE)

@@ -32,6 +32,7 @@ __all__ = [
     "Stack",
     "alertmanager",
     "alertmanager_config",
+    "check",
     "collector",
     "collector_environ",
     "datadog_agent",
@@ -135,6 +136,24 @@ def until(look: Callable[[], T], *, seconds: float = 30.0) -> T:
         if time.monotonic() > end:
             raise TimeoutError(f"nothing came within {seconds:.0f} s; the last answer: {found!r}")
         time.sleep(_SECONDS_BETWEEN_TRIES)
+
+
+def check(
+    *command: str | Path, cwd: Path | None = None, environ: Mapping[str, str] | None = None
+) -> str:
+    """Run a command that must succeed; return all that it said."""
+    result = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=cwd,
+        env={**os.environ, **(environ or {})},
+    )
+    assert result.returncode == 0, result.stdout
+    return result.stdout
 
 
 class _PortIsTakenError(StackError):

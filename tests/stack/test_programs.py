@@ -16,9 +16,10 @@ import pytest
 
 from tests.stack import programs
 from tests.stack.build import PROGRAMS, StackError
+from tests.stack.programs import check
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(300)]
@@ -42,24 +43,6 @@ def answers(url: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def check(
-    *command: str | Path, cwd: Path | None = None, environ: Mapping[str, str] | None = None
-) -> str:
-    """Run a command that must succeed; return all that it said."""
-    result = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=60,
-        cwd=cwd,
-        env={**os.environ, **(environ or {})},
-    )
-    assert result.returncode == 0, result.stdout
-    return result.stdout
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ import yaml
 from tests.stack import programs, shipped
 from tests.stack.build import COLLECTOR
 from tests.stack.debian import PACKAGES
-from tests.stack.programs import fetch, until
+from tests.stack.programs import check, fetch, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,22 +82,6 @@ tests:
 """
 
 
-def run(*command: str | Path, cwd: Path | None = None, **environ: str) -> str:
-    """Run a command that must succeed; return all that it said."""
-    result = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=60,
-        cwd=cwd,
-        env={**os.environ, **environ},
-    )
-    assert result.returncode == 0, result.stdout
-    return result.stdout
-
-
 def query(server: programs.Server, expression: str) -> list[dict[str, Any]]:
     return server.get("/api/v1/query", query=expression)["data"]["result"]
 
@@ -118,9 +101,9 @@ def test_the_programs_accept_their_files(need: Callable[..., list[Path]], tmp_pa
     """Each file passes the check of the program that reads it."""
     promtool, amtool, loki = need("promtool", "amtool", "loki")
     config = COLLECTOR / "prometheus" / "prometheus.yml"
-    assert "SUCCESS: 1 rule files found" in run(promtool, "check", "config", config)
-    assert "SUCCESS" in run(amtool, "check-config", COLLECTOR / "alertmanager/alertmanager.yml")
-    run(
+    assert "SUCCESS: 1 rule files found" in check(promtool, "check", "config", config)
+    assert "SUCCESS" in check(amtool, "check-config", COLLECTOR / "alertmanager/alertmanager.yml")
+    check(
         loki,
         "-verify-config",
         *SERVICES["loki"]["command"][1:],
@@ -135,7 +118,7 @@ def test_the_collector_accepts_its_files(need: Callable[..., list[Path]]) -> Non
         argument.replace("/etc/otelcol", str(COLLECTOR))
         for argument in SERVICES["collector"]["command"]
     ]
-    run(otelcol, "validate", *arguments, **SERVICES["collector"]["environment"])
+    check(otelcol, "validate", *arguments, environ=SERVICES["collector"]["environment"])
 
 
 @pytest.mark.parametrize("program", ["promtool", "prometheus-debian"])
@@ -147,7 +130,7 @@ def test_an_alert_says_that_a_target_is_down(
     promtool = path if program == "promtool" else PACKAGES[program].tool("promtool")
     shutil.copy(COLLECTOR / "prometheus" / "rules" / "stack.yml", tmp_path)
     (tmp_path / "tests.yml").write_text(RULE_TESTS)
-    assert "SUCCESS" in run(promtool, "test", "rules", "tests.yml", cwd=tmp_path)
+    assert "SUCCESS" in check(promtool, "test", "rules", "tests.yml", cwd=tmp_path)
 
 
 @pytest.fixture
@@ -225,8 +208,8 @@ def test_older_servers_scrape_keep_exemplars_and_alert(
 ) -> None:
     """Prometheus 2.42 and Alertmanager 0.25 do the same with the file for older ones."""
     old, old_alerts = need("prometheus-debian", "alertmanager-debian")
-    assert "version 2.42" in run(old, "--version")
-    assert "version 0.25" in run(old_alerts, "--version")
+    assert "version 2.42" in check(old, "--version")
+    assert "version 0.25" in check(old_alerts, "--version")
     with (
         shipped.alertmanager("alertmanager-debian") as alerts,
         shipped.prometheus(
@@ -251,8 +234,10 @@ def test_older_tools_accept_the_files_for_older_servers(
     promtool = PACKAGES["prometheus-debian"].tool("promtool")
     amtool = PACKAGES["alertmanager-debian"].tool("amtool")
     folder = COLLECTOR / "prometheus"
-    assert "SUCCESS: 1 rule files" in run(promtool, "check", "config", folder / "prometheus-2.yml")
-    assert "SUCCESS" in run(amtool, "check-config", COLLECTOR / "alertmanager/alertmanager.yml")
+    assert "SUCCESS: 1 rule files" in check(
+        promtool, "check", "config", folder / "prometheus-2.yml"
+    )
+    assert "SUCCESS" in check(amtool, "check-config", COLLECTOR / "alertmanager/alertmanager.yml")
     refused = subprocess.run(
         [promtool, "check", "config", folder / "prometheus.yml"],
         capture_output=True,
@@ -359,10 +344,10 @@ def test_loki_takes_both_kinds_of_lines_and_a_span_finds_them(
         assert config["limits_config"]["retention_period"] == "2w"
         # The command that is its health check.
         [program] = need("loki")
-        check = SERVICES["loki"]["healthcheck"]["test"]
-        assert check[:2] == ["CMD", "/usr/bin/loki"]
-        own = [word.replace("http://127.0.0.1:3100", loki.url) for word in check[2:]]
-        run(program, *own)
+        health = SERVICES["loki"]["healthcheck"]["test"]
+        assert health[:2] == ["CMD", "/usr/bin/loki"]
+        own = [word.replace("http://127.0.0.1:3100", loki.url) for word in health[2:]]
+        check(program, *own)
     result = subprocess.run([program, *own], capture_output=True, check=False)
     assert result.returncode == 1
 
