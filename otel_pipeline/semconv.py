@@ -40,6 +40,10 @@ RECORD_STATUSES: Final = (Status.SUCCESS, Status.ERROR, Status.SKIPPED)
 STAGE_RECORD_STATUSES: Final = (Status.SUCCESS, Status.ERROR, Status.DROPPED, Status.SKIPPED)
 STAGE_STATUSES: Final = (Status.SUCCESS, Status.ERROR, Status.CANCELLED)
 RUN_STATUSES: Final = (Status.SUCCESS, Status.ERROR, Status.INTERRUPTED)
+#: Results of a data-quality check.
+CHECK_RESULTS: Final = ("pass", "fail", "error")
+#: Kinds of a change of a dataset's schema.
+SCHEMA_CHANGES: Final = ("column_added", "column_removed", "type_changed", "reordered")
 
 #: What stands in a label whose values went over the limit.
 OTHER: Final = "__other__"
@@ -188,6 +192,63 @@ PIPELINE_INFO: Final = MetricSpec(
     ("pipeline", "mode"),
     multiprocess="max",
 )
+DATASET_ROWS: Final = MetricSpec(
+    "dataset_rows_total", "counter", "Rows that a dataset was seen with.", ("dataset",)
+)
+DATASET_CHECKS: Final = MetricSpec(
+    "dataset_checks_total",
+    "counter",
+    "Checks of a dataset, by how they ended: pass, fail, or error, when the check itself failed.",
+    ("dataset", "check", "result"),
+)
+DATASET_SCHEMA_CHANGES: Final = MetricSpec(
+    "dataset_schema_changes_total",
+    "counter",
+    "Changes of a dataset's schema since it was last seen, by their kind.",
+    ("dataset", "kind"),
+)
+DATASET_LAST_ROWS: Final = MetricSpec(
+    "dataset_last_rows", "gauge", "Rows of a dataset when it was last seen.", ("dataset",)
+)
+DATASET_LAST_UPDATE: Final = MetricSpec(
+    "dataset_last_update_timestamp_seconds",
+    "gauge",
+    "Unix time of a dataset's newest data; absent until known.",
+    ("dataset",),
+    "seconds",
+    multiprocess="max",
+)
+DATASET_FRESHNESS_LIMIT: Final = MetricSpec(
+    "dataset_freshness_limit_seconds",
+    "gauge",
+    "Seconds after which a dataset without newer data is stale.",
+    ("dataset",),
+    "seconds",
+)
+DATASET_COLUMN_NULL_RATIO: Final = MetricSpec(
+    "dataset_column_null_ratio",
+    "gauge",
+    "Share of a column's values that are null, from 0 to 1.",
+    ("dataset", "column"),
+)
+DATASET_COLUMN_DISTINCT_RATIO: Final = MetricSpec(
+    "dataset_column_distinct_ratio",
+    "gauge",
+    "Distinct values of a column for each value that is not null, from 0 to 1.",
+    ("dataset", "column"),
+)
+DATASET_COLUMN_VALUE: Final = MetricSpec(
+    "dataset_column_value",
+    "gauge",
+    "A statistic of a column: min, max, mean, std, or a quantile such as p50.",
+    ("dataset", "column", "stat"),
+)
+DATASET_ANOMALY_SCORE: Final = MetricSpec(
+    "dataset_anomaly_score",
+    "gauge",
+    "How far a dataset is from what its history lets expect; above 1 is anomalous.",
+    ("dataset", "metric"),
+)
 ITEMS_PRODUCED: Final = MetricSpec(
     "otel_pipeline_items_produced_total",
     "counter",
@@ -245,6 +306,16 @@ ALL_METRICS: Final = (
     EXPECTED_INTERVAL,
     EVENT_LAG,
     PIPELINE_INFO,
+    DATASET_ROWS,
+    DATASET_CHECKS,
+    DATASET_SCHEMA_CHANGES,
+    DATASET_LAST_ROWS,
+    DATASET_LAST_UPDATE,
+    DATASET_FRESHNESS_LIMIT,
+    DATASET_COLUMN_NULL_RATIO,
+    DATASET_COLUMN_DISTINCT_RATIO,
+    DATASET_COLUMN_VALUE,
+    DATASET_ANOMALY_SCORE,
     ITEMS_PRODUCED,
     ITEMS_RECOVERED,
     ITEMS,
