@@ -32,6 +32,7 @@ __all__ = [
     "Stack",
     "alertmanager",
     "alertmanager_config",
+    "at_least",
     "check",
     "collector",
     "collector_environ",
@@ -136,6 +137,11 @@ def until(look: Callable[[], T], *, seconds: float = 30.0) -> T:
         if time.monotonic() > end:
             raise TimeoutError(f"nothing came within {seconds:.0f} s; the last answer: {found!r}")
         time.sleep(_SECONDS_BETWEEN_TRIES)
+
+
+def at_least(count: int, look: Callable[[], list[T]]) -> Callable[[], list[T]]:
+    """Return `look`, which finds nothing until it finds that many."""
+    return lambda: found if len(found := look()) >= count else []
 
 
 def check(

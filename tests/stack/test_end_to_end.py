@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.stack.programs import fetch, until
+from tests.stack.programs import at_least, fetch, until
 
 if TYPE_CHECKING:
     from tests.stack.programs import Stack
@@ -116,13 +116,14 @@ def test_an_exemplar_leads_to_the_trace_and_the_trace_to_its_lines(
     found = until(lambda: exemplars(stack, f'records_processed_total{{job="{service}"}}'))
     [trace_id] = {exemplar["labels"]["trace_id"] for exemplar in found}
 
-    in_jaeger = until(lambda: spans(stack, trace_id))
+    in_jaeger = until(at_least(4, lambda: spans(stack, trace_id)))
     operations = {span["operationName"] for span in in_jaeger}
     assert operations == {"orders", "orders extract", "orders load", "orders batch"}
     names = {span["spanID"]: span["operationName"] for span in in_jaeger}
     assert names[found[0]["labels"]["span_id"]] == "orders batch"
 
-    in_loki = until(lambda: lines(stack, f'{{service_name="{service}"}} | trace_id="{trace_id}"'))
+    by_trace = f'{{service_name="{service}"}} | trace_id="{trace_id}"'
+    in_loki = until(at_least(2, lambda: lines(stack, by_trace)))
     told = {(line["line"], names[line["span_id"]], line["severity_text"]) for line in in_loki}
     assert told >= {("extracting", "orders extract", "INFO"), ("loaded", "orders load", "WARN")}
     assert {line["run_id"] for line in in_loki} == {"run-1"}

@@ -11,7 +11,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,7 +24,7 @@ from tests.stack.chain import (
     post,
     span_request,
 )
-from tests.stack.programs import fetch, until
+from tests.stack.programs import at_least, fetch, until
 from tests.stack.test_end_to_end import exemplars, lines, series, spans
 
 if TYPE_CHECKING:
@@ -78,8 +78,6 @@ telemetry.flush(10)
 print(telemetry.metrics_url, flush=True)
 sys.stdin.read()
 """
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -170,11 +168,6 @@ def names_of(server: Server, selector: str) -> set[str]:
     found = server.get("/api/v1/label/__name__/values", **{"match[]": selector})["data"]
     made = ("scrape_", "target_info", "traces_span_metrics_")
     return {name for name in found if name != "up" and not name.startswith(made)}
-
-
-def at_least(count: int, look: Callable[[], list[T]]) -> Callable[[], list[T]]:
-    """Return `look`, which finds nothing until it finds that many."""
-    return lambda: found if len(found := look()) >= count else []
 
 
 def test_every_signal_leads_to_the_others(stack: Stack, service: Service) -> None:

@@ -397,6 +397,5 @@ def test_the_stack_takes_a_pipeline_by_otlp(need: Callable[..., list[Path]]) -> 
         }
         until(lambda: traces.get(f"/api/traces/{trace_id}")["data"])
         wanted = f'{{service_name="orders-etl"}} | trace_id="{trace_id}"'
-        found = until(lambda: lines(loki, wanted))
-        assert "loaded" in {line["line"] for line in found}
+        until(lambda: "loaded" in {line["line"] for line in lines(loki, wanted)})
         assert "otelcol_process_uptime" in fetch(collector.url_of("metrics") + "/metrics")
