@@ -196,14 +196,8 @@ def _queue_growing(settings: Settings) -> AlertRule:
     return alert_rule(
         settings,
         "QueueGrowing",
-        "(\n"
-        f"  {size} > {given.need('threshold'):.12g}\n"
-        f"  and min_over_time({size}[{now}]) > max_over_time({size}[{now}] offset {before})\n"
-        ")\n"
-        "* on (queue_name) group_left (pipeline) (\n"
-        f"  group by (queue_name, pipeline) ({semconv.QUEUE_INFO.name})\n"
-        f"  or on (queue_name) group by (queue_name) ({size})\n"
-        ")",
+        f"{size} > {given.need('threshold'):.12g}\n"
+        f"and min_over_time({size}[{now}]) > max_over_time({size}[{now}] offset {before})",
         f"The queue {label('queue_name')} grows",
         f"{{{{ $value | humanize }}}} items wait in {label('queue_name')} of {_PIPELINE}, more "
         f"than {before} ago, and it has not been shorter since.",

@@ -274,6 +274,8 @@ class Settings:
             if alert in pipeline.alerts
         }
         others = f'{{pipeline!~"{"|".join(map(literal, own))}"}}' if own else ""
+        if len(own) == 1:
+            others = f'{{pipeline!="{quoted(*own)}"}}'
         found = [(others, self.alerts[alert])]
         found += [(f'{{pipeline="{quoted(name)}"}}', given) for name, given in own.items()]
         return [(selector, given) for selector, given in found if given.enabled]
