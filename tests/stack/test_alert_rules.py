@@ -123,7 +123,7 @@ def seconds(least: int, most: int) -> st.SearchStrategy[str]:
 
 SETTINGS = st.fixed_dictionaries(
     {
-        "window": seconds(10, 600),
+        "window": seconds(60, 600),
         "alerts": st.fixed_dictionaries(
             {
                 "HighErrorRate": st.fixed_dictionaries(
@@ -139,7 +139,7 @@ SETTINGS = st.fixed_dictionaries(
                 "HighLatency": st.fixed_dictionaries(
                     {"threshold": st.sampled_from([0.005, 0.3, 120]), "for": seconds(0, 900)}
                 ),
-                "PipelineStalled": st.fixed_dictionaries({"after": seconds(60, 1800)}),
+                "PipelineStalled": st.fixed_dictionaries({"after": seconds(300, 1800)}),
                 "QueueGrowing": st.fixed_dictionaries(
                     {"threshold": st.integers(0, 10**6), "for": seconds(0, 900)}
                 ),
@@ -159,7 +159,7 @@ SETTINGS = st.fixed_dictionaries(
 
 
 @settings(
-    max_examples=4,
+    max_examples=3,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
