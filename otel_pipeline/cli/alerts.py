@@ -45,9 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(act=None)
-    actions = parser.add_subparsers(metavar="ACTION", parser_class=_ActionParser)
+    actions = parser.add_subparsers(metavar="[ACTION]", parser_class=_ActionParser)
     for name, summary in _ACTIONS.items():
-        action = actions.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+        sentence = f"{summary[0].upper()}{summary[1:]}."
+        action = actions.add_parser(name, help=summary, description=sentence)
         action.action = name
 
 
