@@ -95,6 +95,10 @@ def _say_more(files: list[RuleFile], report: Report) -> None:
     for file in files:
         if file.loki:
             print(f"{file.name}: rules of Loki (LogQL) are not judged", file=sys.stderr)
-    rules = sum(len(file.rules) for file in files)
+    rules = _count(sum(len(file.rules) for file in files), "rule")
     allowed = f", {len(report.allowed)} allowed by comments" if report.allowed else ""
-    print(f"{rules} rules: {len(report.findings)} findings{allowed}", file=sys.stderr)
+    print(f"{rules}: {_count(len(report.findings), 'finding')}{allowed}", file=sys.stderr)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

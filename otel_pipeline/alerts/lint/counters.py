@@ -76,7 +76,9 @@ def check(rule: Rule, series: Series) -> Iterator[tuple[int, str]]:
 def _valued(node: Node) -> Iterator[Node]:
     """Yield all nodes but aggregations of which only the number of their series is asked for."""
     yield node
-    counted = isinstance(node, Aggregate) and node.operator in _SAFE_AGGREGATIONS
+    counted = (isinstance(node, Aggregate) and node.operator in _SAFE_AGGREGATIONS) or (
+        isinstance(node, Call) and node.name == "absent"
+    )
     for child in children(node):
         inner = bare(child)
         while counted and isinstance(inner, Aggregate):

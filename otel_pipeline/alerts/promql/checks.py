@@ -83,7 +83,7 @@ def _objection(node: Binary, sides: tuple[str, str]) -> str:
         return f"`{node.operator}` is for two vectors; `vector()` makes one of a number"
     if node.operator in SET_OPERATORS and node.matching.group:
         return f"no grouping is allowed with `{node.operator}`"
-    if node.matching.on is not None and "scalar" in sides:
+    if node.matching.labels and "scalar" in sides:
         return "`on` and `ignoring` are for two vectors"
     return ""
 

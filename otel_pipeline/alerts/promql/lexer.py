@@ -15,7 +15,8 @@ _DURATION_PARTS: Final = re.compile(
     r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?"
 )
 _NUMBER: Final = re.compile(
-    r"(?:0[xX][0-9A-Fa-f_]+|(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?)(?![A-Za-z0-9_.])"
+    r"(?:0[xX](?:_?[0-9A-Fa-f])+|(?:\d(?:_?\d)*(?:\.(?:\d(?:_?\d)*)?)?|\.\d(?:_?\d)*)"
+    r"(?:[eE][+-]?\d+)?)(?![A-Za-z0-9_.])"
 )
 _NOT_A_NUMBER: Final = re.compile(r"(?:inf|nan)(?![A-Za-z0-9_:])", re.IGNORECASE)
 _WORD: Final = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")

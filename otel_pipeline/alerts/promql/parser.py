@@ -53,6 +53,8 @@ _POWER: Final = _PRECEDENCE["^"]
 _MATCHERS: Final = ("=", "!=", "=~", "!~")
 #: The deepest nesting that is read; Python's own stack ends not far beyond.
 _DEEPEST: Final = 100
+#: Words that are never the name of a metric.
+_RESERVED: Final = frozenset({"atan2", "bool", "group_left", "group_right", "ignoring", "on"})
 _GROUPS: Final = ("group_left", "group_right")
 _FILLS: Final = ("fill", "fill_left", "fill_right")
 
@@ -218,6 +220,8 @@ class _Parser:
             return self._aggregate()
         if following.kind == "(":
             return self._call()
+        if token.text.lower() in _RESERVED:
+            raise self._unexpected("an expression")
         self._at += 1
         return self._selector(token.start, token.text)
 
@@ -338,7 +342,11 @@ class _Parser:
         if self._next.kind not in ("number", "(", "word"):
             raise self._unexpected("a duration")
         # More than a number or call needs parentheses.
-        seconds = constant(self._primary())
+        start = self._next.start
+        expr = self._primary()
+        if kind(expr) != "scalar":
+            raise PromQLError("a duration such as 5m is expected", start)
+        seconds = constant(expr)
         return None if seconds is None else sign * seconds
 
     def _window(self, node: Node, *, modified: bool) -> Node:
