@@ -1,0 +1,385 @@
+"""`otel-pipeline alerts backtest`: what alerts would have done over the past."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from otel_pipeline.alerts.backtest import Backtest, Span
+from otel_pipeline.alerts.prometheus_api import Prometheus
+from otel_pipeline.alerts.promql.lexer import duration
+from otel_pipeline.alerts.rule_files import read
+from otel_pipeline.alerts.thresholds import replace_threshold, thresholds
+from otel_pipeline.errors import CommandError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Sequence
+
+    from otel_pipeline.alerts.backtest import Replay
+    from otel_pipeline.alerts.rule_files import Rule
+
+__all__ = ["add_arguments", "run"]
+
+_DEFAULT_LAST = "7d"
+_DEFAULT_VARIABLE = "PROMETHEUS_TOKEN"
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Other values for a number in an alert's condition."""
+
+    alert: str
+    number: int | None  # counted from 1
+    values: tuple[float, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `otel-pipeline alerts backtest`."""
+    parser.add_argument("--url", required=True, help="address of Prometheus, as http://host:9090")
+    parser.add_argument(
+        "--rules",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="rule files; recording rules in them stand in for series that were not recorded",
+    )
+    parser.add_argument(
+        "--alert", action="append", default=[], metavar="NAME", help="only this alert; repeatable"
+    )
+    parser.add_argument(
+        "--last", metavar="DURATION", help=f"how far back, as 30d; by default {_DEFAULT_LAST}"
+    )
+    parser.add_argument("--start", metavar="TIME", help="Unix time, or as 2026-03-01[T12:00:00Z]")
+    parser.add_argument("--end", metavar="TIME", help="the same; by default now")
+    parser.add_argument(
+        "--step",
+        metavar="DURATION",
+        help="time between evaluations; by default the `interval` of the group, or 1m",
+    )
+    parser.add_argument(
+        "--threshold",
+        action="append",
+        default=[],
+        metavar="ALERT[#N]=VALUE[,VALUE…]",
+        help="show what other numbers in the condition would do; #2 is its second one",
+    )
+    parser.add_argument(
+        "--top", type=int, default=3, metavar="N", help="label sets to show for each alert; 3"
+    )
+    parser.add_argument("--token-file", metavar="FILE", help="file with a bearer token")
+    parser.add_argument(
+        "--token-variable",
+        default=_DEFAULT_VARIABLE,
+        metavar="NAME",
+        help="environment variable with a bearer token; by default %(default)s",
+    )
+    parser.add_argument("--ca-file", default="", metavar="FILE", help="certificates to trust")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replay alerts over the history and print what they would have done.
+
+    Args:
+        args: `url`, `rules`, `alert`, `last`, `start`, `end`, `step`, `threshold`, `top`,
+            `token_file`, `token_variable`, `ca_file`, `json`.
+
+    Returns:
+        0.
+
+    Raises:
+        CommandError: An argument or a file is wrong, the server cannot be reached or refuses, or
+            nothing of what the alerts ask for is in the history.
+    """
+    span = _span(args)
+    trials = [_trial(text) for text in args.threshold]
+    rules = _rules(args.rules)
+    alerts = _chosen([rule for rule in rules if rule.alerting], args.alert)
+    for trial in trials:
+        _chosen(alerts, [trial.alert])
+    server = Prometheus(args.url, token=_token(args), ca_file=args.ca_file)
+    backtest = Backtest(server, rules, span)
+    replays = [backtest.replay(rule) for rule in alerts]
+    if replays and all(replay.no_data for replay in replays):
+        missing = sorted({name for replay in replays for name in replay.missing})
+        raise CommandError(
+            f"no data: {server.url} has none of {', '.join(missing)} from {_time(span.start)} to "
+            f"{_time(span.end)}; is it the right server, and does it keep data for so long?"
+        )
+    tried = [
+        (trial, replay, [(value, backtest.replay(replay.rule, text)) for value, text in variants])
+        for trial in trials
+        for replay in replays
+        if replay.rule.name == trial.alert
+        for variants in [_variants(trial, replay.rule)]
+    ]
+    if args.json:
+        print(json.dumps(_document(server.url, span, replays, tried), indent=2))
+        return 0
+    steps = sorted({_length(replay.step) for replay in replays})
+    print(
+        f"{server.url} from {_time(span.start)} to {_time(span.end)}, every {' or '.join(steps)}\n"
+    )
+    print(_overview(replays, args.top))
+    for trial, replay, values in tried:
+        print(f"\n{_title(trial, replay.rule)}\n{_comparison(replay, trial, values)}")
+    _note(replays)
+    return 0
+
+
+# What is asked for.
+
+
+def _span(args: argparse.Namespace) -> Span:
+    if args.last and args.start:
+        raise CommandError("--last and --start both say where to begin; give one of them")
+    end = _instant("--end", args.end) if args.end else time.time()
+    if args.start:
+        start = _instant("--start", args.start)
+    else:
+        start = end - _seconds("--last", args.last or _DEFAULT_LAST)
+    if start >= end:
+        raise CommandError(f"--start {_time(start)} is not before the end, {_time(end)}")
+    step = _seconds("--step", args.step) if args.step else None
+    if step and step > end - start:
+        raise CommandError(f"--step {args.step} is longer than the time to look at")
+    return Span(start, end, step)
+
+
+def _seconds(option: str, text: str) -> float:
+    try:
+        seconds = duration(text)
+    except ValueError as error:
+        raise CommandError(f"{option}: {error}") from error
+    if not seconds:
+        raise CommandError(f"{option} {text}: it must be greater than 0")
+    return seconds
+
+
+def _instant(option: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        found = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise CommandError(
+            f"{option} {text!r} is no time; write 2026-03-01, 2026-03-01T12:00:00Z or a Unix time"
+        ) from None
+    return (found if found.tzinfo else found.replace(tzinfo=dt.UTC)).timestamp()
+
+
+def _rules(names: Iterable[str]) -> list[Rule]:
+    rules: list[Rule] = []
+    for name in dict.fromkeys(names):
+        file = read(name)
+        if file.loki:
+            raise CommandError(f"{name} has rules of Loki; Prometheus cannot replay them")
+        if file.problems:
+            raise CommandError("\n".join(map(str, file.problems)))
+        rules += file.rules
+    if not any(rule.alerting for rule in rules):
+        raise CommandError(f"there is no alert in {', '.join(names)}")
+    return rules
+
+
+def _chosen(alerts: Sequence[Rule], names: Sequence[str]) -> list[Rule]:
+    known = sorted({rule.name for rule in alerts})
+    for name in names:
+        if name not in known:
+            raise CommandError(f"there is no alert {name}; there are {', '.join(known)}")
+    return [rule for rule in alerts if not names or rule.name in names]
+
+
+def _trial(text: str) -> _Trial:
+    name, _, values = text.partition("=")
+    alert, _, number = name.partition("#")
+    try:
+        return _Trial(
+            alert,
+            int(number) if number else None,
+            tuple(_number(value) for value in values.split(",")),
+        )
+    except ValueError as error:
+        raise CommandError(
+            f"--threshold {text!r}: {error}; write it as HighErrorRate=0.02,0.05,0.1"
+        ) from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return duration(text.strip())
+
+
+def _variants(trial: _Trial, rule: Rule) -> list[tuple[float, str]]:
+    """Return the values to try, the present one among them, with the expression of each."""
+    found = thresholds(rule.text)
+    known = ", ".join(f"#{n} is {value:g}" for n, (value, _, _) in enumerate(found, 1))
+    if not found:
+        raise CommandError(
+            f"{rule.name} compares with no number, so there is no threshold to replace: "
+            f"{' '.join(rule.text.split())}"
+        )
+    if trial.number is None and len(found) > 1:
+        raise CommandError(
+            f"{rule.name} compares with {len(found)} numbers ({known}): say which, as "
+            f"--threshold '{rule.name}#1=…'"
+        )
+    number = (trial.number or 1) - 1
+    if not 0 <= number < len(found):
+        raise CommandError(f"{rule.name} has no number #{trial.number} to compare with: {known}")
+    values = sorted({*trial.values, found[number][0]})
+    return [(value, replace_threshold(rule.text, number, value)) for value in values]
+
+
+def _token(args: argparse.Namespace) -> str:
+    if not args.token_file:
+        if args.token_variable != _DEFAULT_VARIABLE and args.token_variable not in os.environ:
+            raise CommandError(f"--token-variable: {args.token_variable} is not set")
+        return os.environ.get(args.token_variable, "").strip()
+    try:
+        return Path(args.token_file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"--token-file {args.token_file} cannot be read: {error}") from error
+
+
+# What is printed.
+
+
+def _overview(replays: Sequence[Replay], top: int) -> str:
+    rows = [("ALERT", "FIRINGS", "TOTAL", "LONGEST")]
+    for replay in replays:
+        rows.append((replay.rule.name, *_figures(replay)))
+        series = sorted(
+            replay.periods.items(), key=lambda one: -sum(period.seconds for period in one[1])
+        )
+        for labels, periods in series[:top]:
+            text = ", ".join(
+                f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in labels
+            )
+            total = sum(period.seconds for period in periods)
+            longest = max(period.seconds for period in periods)
+            still = " now" if periods[-1].ongoing else ""
+            rows.append(
+                (f"  {{{text}}}{still}", str(len(periods)), _length(total), _length(longest))
+            )
+        if len(series) > top:
+            rows.append((f"  … {len(series) - top} more label sets", "", "", ""))
+    return _table(rows)
+
+
+def _figures(replay: Replay) -> tuple[str, str, str]:
+    if replay.no_data:
+        return "no data", "", ""
+    return str(replay.firings), _length(replay.seconds), _length(replay.longest)
+
+
+def _title(trial: _Trial, rule: Rule) -> str:
+    which = f", number {trial.number} of its condition" if trial.number else ""
+    return f"{rule.name}{which} (now marked *)"
+
+
+def _comparison(replay: Replay, trial: _Trial, values: Sequence[tuple[float, Replay]]) -> str:
+    now = thresholds(replay.rule.text)[(trial.number or 1) - 1][0]
+    rows = [("THRESHOLD", "FIRINGS", "TOTAL", "LONGEST", "LABEL SETS")]
+    for value, found in values:
+        mark = " *" if value == now else ""
+        rows.append((f"{value:g}{mark}", *_figures(found), str(len(found.periods))))
+    return _table(rows)
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _note(replays: Sequence[Replay]) -> None:
+    """Say on stderr what the figures rest on."""
+    missing = sorted({name for replay in replays for name in replay.missing})
+    expanded = sorted({name for replay in replays for name in replay.expanded})
+    if missing:
+        print(f"\nNot in the history: {', '.join(missing)}", file=sys.stderr)
+    if expanded:
+        print(
+            f"\nNot recorded from the beginning, so computed anew: {', '.join(expanded)}",
+            file=sys.stderr,
+        )
+
+
+def _document(
+    url: str,
+    span: Span,
+    replays: Sequence[Replay],
+    tried: Sequence[tuple[_Trial, Replay, Sequence[tuple[float, Replay]]]],
+) -> dict[str, Any]:
+    alerts = []
+    for replay in replays:
+        rule = replay.rule
+        alerts.append(
+            {
+                "alert": rule.name,
+                "file": rule.file,
+                "line": rule.line(),
+                "expression": rule.text,
+                "for": rule.hold,
+                "keep_firing_for": rule.keep_firing,
+                "step": replay.step,
+                **_summary(replay),
+                "series": [
+                    {
+                        "labels": dict(labels),
+                        "periods": [
+                            {"start": one.start, "end": one.end, "ongoing": one.ongoing}
+                            for one in periods
+                        ],
+                    }
+                    for labels, periods in replay.periods.items()
+                ],
+                "missing": list(replay.missing),
+                "expanded": list(replay.expanded),
+                "thresholds": [
+                    {"number": trial.number or 1, "value": value, **_summary(found)}
+                    for trial, of, values in tried
+                    if of is replay
+                    for value, found in values
+                ],
+            }
+        )
+    return {"url": url, "start": span.start, "end": span.end, "alerts": alerts}
+
+
+def _summary(replay: Replay) -> dict[str, Any]:
+    return {
+        "no_data": replay.no_data,
+        "firings": replay.firings,
+        "seconds": replay.seconds,
+        "longest_seconds": replay.longest,
+        "label_sets": len(replay.periods),
+    }
+
+
+def _time(seconds: float) -> str:
+    return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _length(seconds: float) -> str:
+    """Return a duration with its two largest units: `3d4h`, `20m`, `15s`."""
+    rest, parts = round(seconds), []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts[:2]) or "0s"
