@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.alerts.promql.nodes import Node
 
-__all__ = ["Problem", "Rule", "RuleFile", "read"]
+__all__ = ["Problem", "Rule", "RuleFile", "read", "read_text"]
 
 _MERGE: Final = "<<"
 #: What only LogQL has: something after the stream selector, or its functions.
@@ -113,6 +113,23 @@ def read(name: str) -> RuleFile:
         raise CommandError(f"{name} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise CommandError(f"{name} is no text in UTF-8: {error.reason}") from error
+    return read_text(name, text)
+
+
+def read_text(name: str, text: str) -> RuleFile:
+    """Read the text of a rule file.
+
+    Args:
+        name: What problems and rules name as their file.
+        text: The YAML.
+
+    Returns:
+        Its rules, and what of it cannot be used.
+
+    Example:
+        >>> read_text("rules.yml", "groups: [{name: a, rules: [{record: b, expr: up}]}]").rules[0].name
+        'b'
+    """
     file = RuleFile(name)
     try:
         _Reader(file, text).read()

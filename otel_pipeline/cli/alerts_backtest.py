@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.alerts.backtest import Backtest, Span
+from otel_pipeline.alerts.files import files
 from otel_pipeline.alerts.prometheus_api import Prometheus
 from otel_pipeline.alerts.promql.lexer import duration
-from otel_pipeline.alerts.rule_files import read
+from otel_pipeline.alerts.reading import read_settings
+from otel_pipeline.alerts.rule_files import read, read_text
+from otel_pipeline.alerts.settings import Settings
 from otel_pipeline.alerts.thresholds import replace_threshold, thresholds
 from otel_pipeline.errors import CommandError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from otel_pipeline.alerts.backtest import Replay
     from otel_pipeline.alerts.rule_files import Rule
@@ -46,9 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rules",
         nargs="+",
-        required=True,
         metavar="FILE",
-        help="rule files; recording rules in them stand in for series that were not recorded",
+        help="rule files; recording rules in them stand in for series that were not recorded; by "
+        "default the rules that `otel-pipeline alerts` writes",
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings of `otel-pipeline alerts`, for these"
     )
     parser.add_argument(
         "--alert", action="append", default=[], metavar="NAME", help="only this alert; repeatable"
@@ -88,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     """Replay alerts over the history and print what they would have done.
 
     Args:
-        args: `url`, `rules`, `alert`, `last`, `start`, `end`, `step`, `threshold`, `top`,
+        args: `url`, `rules`, `config`, `alert`, `last`, `start`, `end`, `step`, `threshold`, `top`,
             `token_file`, `token_variable`, `ca_file`, `json`.
 
     Returns:
@@ -100,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     """
     span = _span(args)
     trials = [_trial(text) for text in args.threshold]
-    rules = _rules(args.rules)
+    rules = _rules(args)
     alerts = _chosen([rule for rule in rules if rule.alerting], args.alert)
     for trial in trials:
         _chosen(alerts, [trial.alert])
@@ -177,17 +183,28 @@ def _instant(option: str, text: str) -> float:
     return (found if found.tzinfo else found.replace(tzinfo=dt.UTC)).timestamp()
 
 
-def _rules(names: Iterable[str]) -> list[Rule]:
+def _rules(args: argparse.Namespace) -> list[Rule]:
+    if args.rules and args.config:
+        raise CommandError("--rules and --config both say which rules; give one of them")
+    if args.rules:
+        read_files = [read(name) for name in dict.fromkeys(args.rules)]
+    else:
+        settings = read_settings(args.config) if args.config else Settings()
+        read_files = [
+            read_text(name, text)
+            for name, text in files(settings).items()
+            if name.startswith("rules/")
+        ]
     rules: list[Rule] = []
-    for name in dict.fromkeys(names):
-        file = read(name)
+    for file in read_files:
         if file.loki:
-            raise CommandError(f"{name} has rules of Loki; Prometheus cannot replay them")
+            raise CommandError(f"{file.name} has rules of Loki; Prometheus cannot replay them")
         if file.problems:
             raise CommandError("\n".join(map(str, file.problems)))
         rules += file.rules
     if not any(rule.alerting for rule in rules):
-        raise CommandError(f"there is no alert in {', '.join(names)}")
+        names = ", ".join(file.name for file in read_files)
+        raise CommandError(f"there is no alert in {names}")
     return rules
 
 
