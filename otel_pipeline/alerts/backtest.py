@@ -87,15 +87,18 @@ class Replay:
         return max((one.seconds for all_ in self.periods.values() for one in all_), default=0.0)
 
     @property
+    def unseen(self) -> bool:
+        """Whether none of its metrics is in the history."""
+        return _metrics(self.expression) <= set(self.missing)
+
+    @property
     def no_data(self) -> bool:
         """Whether it says nothing, as none of its metrics is in the history."""
-        asked = parse(self.expression)
-        names = {node.name for node in walk(asked) if isinstance(node, Selector) and node.name}
         answers = any(
             isinstance(node, Call) and node.name.startswith(("absent", "vector"))
-            for node in walk(asked)
+            for node in walk(parse(self.expression))
         )
-        return bool(names) and names <= set(self.missing) and not answers
+        return self.unseen and not answers
 
 
 class Backtest:
@@ -149,8 +152,7 @@ class Backtest:
         return found
 
     def _missing(self, expression: str) -> tuple[str, ...]:
-        names = {node.name for node in walk(parse(expression)) if isinstance(node, Selector)}
-        return tuple(sorted(name for name in names if name and not self._has(name, 1)))
+        return tuple(sorted(name for name in _metrics(expression) if not self._has(name, 1)))
 
     def _early(self, name: str) -> bool:
         """Return whether a series was recorded early enough to be taken as it is."""
@@ -162,6 +164,11 @@ class Backtest:
             start, end = self._span.start, self._span.end
             self._present[key] = self._server.has(name, start, start + (end - start) * share)
         return self._present[key]
+
+
+def _metrics(expression: str) -> set[str]:
+    nodes = walk(parse(expression))
+    return {node.name for node in nodes if isinstance(node, Selector) and node.name}
 
 
 def firing_periods(

@@ -127,8 +127,9 @@ def read_text(name: str, text: str) -> RuleFile:
         Its rules, and what of it cannot be used.
 
     Example:
-        >>> read_text("rules.yml", "groups: [{name: a, rules: [{record: b, expr: up}]}]").rules[0].name
-        'b'
+        >>> file = read_text("rules.yml", "groups: [{name: a, rules: [{record: b, expr: up}]}]")
+        >>> [rule.name for rule in file.rules]
+        ['b']
     """
     file = RuleFile(name)
     try:

@@ -18,7 +18,7 @@ __all__ = ["add_arguments", "run"]
 #: Each sub-command, with its summary. Its module in this package is `alerts_NAME`, and defines
 #: `add_arguments(parser)` and `run(args) -> int`, as those of commands do.
 _ACTIONS: Final = {
-    "backtest": "replay alerts over the history of a Prometheus",
+    "backtest": "show what alerts would have done over the past",
     "lint": "find mistakes in alert rules that Prometheus accepts",
 }
 

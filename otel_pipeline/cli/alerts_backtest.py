@@ -5,11 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from otel_pipeline.alerts.backtest import Backtest, Span
 from otel_pipeline.alerts.files import files
@@ -19,28 +17,29 @@ from otel_pipeline.alerts.reading import read_settings
 from otel_pipeline.alerts.rule_files import read, read_text
 from otel_pipeline.alerts.settings import Settings
 from otel_pipeline.alerts.thresholds import replace_threshold, thresholds
+from otel_pipeline.cli._backtest_output import (
+    Trial,
+    comparison,
+    document,
+    instant,
+    length,
+    note,
+    overview,
+    title,
+)
 from otel_pipeline.errors import CommandError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from otel_pipeline.alerts.backtest import Replay
     from otel_pipeline.alerts.rule_files import Rule
 
 __all__ = ["add_arguments", "run"]
 
 _DEFAULT_LAST = "7d"
+_NAMES_TO_SHOW = 5
 _DEFAULT_VARIABLE = "PROMETHEUS_TOKEN"
-
-
-@dataclass(frozen=True, slots=True)
-class _Trial:
-    """Other values for a number in an alert's condition."""
-
-    alert: str
-    number: int | None  # counted from 1
-    values: tuple[float, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,39 +107,40 @@ def run(args: argparse.Namespace) -> int:
     trials = [_trial(text) for text in args.threshold]
     rules = _rules(args)
     alerts = _chosen([rule for rule in rules if rule.alerting], args.alert)
-    for trial in trials:
-        _chosen(alerts, [trial.alert])
+    tries = [
+        (trial, rule, _variants(trial, rule))
+        for trial in trials
+        for rule in _chosen(alerts, [trial.alert])
+    ]
     server = Prometheus(args.url, token=_token(args), ca_file=args.ca_file)
     backtest = Backtest(server, rules, span)
     replays = [backtest.replay(rule) for rule in alerts]
-    if replays and all(replay.no_data for replay in replays):
-        missing = sorted({name for replay in replays for name in replay.missing})
+    missing = sorted({name for replay in replays for name in replay.missing})
+    if missing and all(replay.unseen for replay in replays):
         raise CommandError(
-            f"no data: {server.url} has none of {', '.join(missing)} from {_time(span.start)} to "
-            f"{_time(span.end)}; is it the right server, and does it keep data for so long?"
+            f"no data: {server.url} has none of {_some(missing)} from {instant(span.start)} to "
+            f"{instant(span.end)}; is it the right server, and does it keep data for so long?"
         )
     tried = [
-        (trial, replay, [(value, backtest.replay(replay.rule, text)) for value, text in variants])
-        for trial in trials
-        for replay in replays
-        if replay.rule.name == trial.alert
-        for variants in [_variants(trial, replay.rule)]
+        (trial, rule, [(value, backtest.replay(rule, text)) for value, text in variants])
+        for trial, rule, variants in tries
     ]
     if args.json:
-        print(json.dumps(_document(server.url, span, replays, tried), indent=2))
+        print(json.dumps(document(server.url, span, replays, tried), indent=2))
         return 0
-    steps = sorted({_length(replay.step) for replay in replays})
-    print(
-        f"{server.url} from {_time(span.start)} to {_time(span.end)}, every {' or '.join(steps)}\n"
-    )
-    print(_overview(replays, args.top))
-    for trial, replay, values in tried:
-        print(f"\n{_title(trial, replay.rule)}\n{_comparison(replay, trial, values)}")
-    _note(replays)
+    steps = sorted({length(replay.step) for replay in replays})
+    print(f"{server.url} from {instant(span.start)} to {instant(span.end)}", end=", ")
+    print(f"every {' or '.join(steps)}\n")
+    print(overview(replays, args.top))
+    for trial, rule, values in tried:
+        print(f"\n{title(trial, rule)}\n{comparison(rule, trial, values)}")
+    note(replays)
     return 0
 
 
-# What is asked for.
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMES_TO_SHOW} more" if len(names) > _NAMES_TO_SHOW else ""
+    return ", ".join(names[:_NAMES_TO_SHOW]) + more
 
 
 def _span(args: argparse.Namespace) -> Span:
@@ -152,7 +152,7 @@ def _span(args: argparse.Namespace) -> Span:
     else:
         start = end - _seconds("--last", args.last or _DEFAULT_LAST)
     if start >= end:
-        raise CommandError(f"--start {_time(start)} is not before the end, {_time(end)}")
+        raise CommandError(f"--start {instant(start)} is not before the end, {instant(end)}")
     step = _seconds("--step", args.step) if args.step else None
     if step and step > end - start:
         raise CommandError(f"--step {args.step} is longer than the time to look at")
@@ -216,11 +216,11 @@ def _chosen(alerts: Sequence[Rule], names: Sequence[str]) -> list[Rule]:
     return [rule for rule in alerts if not names or rule.name in names]
 
 
-def _trial(text: str) -> _Trial:
+def _trial(text: str) -> Trial:
     name, _, values = text.partition("=")
     alert, _, number = name.partition("#")
     try:
-        return _Trial(
+        return Trial(
             alert,
             int(number) if number else None,
             tuple(_number(value) for value in values.split(",")),
@@ -238,7 +238,7 @@ def _number(text: str) -> float:
         return duration(text.strip())
 
 
-def _variants(trial: _Trial, rule: Rule) -> list[tuple[float, str]]:
+def _variants(trial: Trial, rule: Rule) -> list[tuple[float, str]]:
     """Return the values to try, the present one among them, with the expression of each."""
     found = thresholds(rule.text)
     known = ", ".join(f"#{n} is {value:g}" for n, (value, _, _) in enumerate(found, 1))
@@ -252,7 +252,7 @@ def _variants(trial: _Trial, rule: Rule) -> list[tuple[float, str]]:
             f"{rule.name} compares with {len(found)} numbers ({known}): say which, as "
             f"--threshold '{rule.name}#1=…'"
         )
-    number = (trial.number or 1) - 1
+    number = (1 if trial.number is None else trial.number) - 1
     if not 0 <= number < len(found):
         raise CommandError(f"{rule.name} has no number #{trial.number} to compare with: {known}")
     values = sorted({*trial.values, found[number][0]})
@@ -268,135 +268,3 @@ def _token(args: argparse.Namespace) -> str:
         return Path(args.token_file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"--token-file {args.token_file} cannot be read: {error}") from error
-
-
-# What is printed.
-
-
-def _overview(replays: Sequence[Replay], top: int) -> str:
-    rows = [("ALERT", "FIRINGS", "TOTAL", "LONGEST")]
-    for replay in replays:
-        rows.append((replay.rule.name, *_figures(replay)))
-        series = sorted(
-            replay.periods.items(), key=lambda one: -sum(period.seconds for period in one[1])
-        )
-        for labels, periods in series[:top]:
-            text = ", ".join(
-                f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in labels
-            )
-            total = sum(period.seconds for period in periods)
-            longest = max(period.seconds for period in periods)
-            still = " now" if periods[-1].ongoing else ""
-            rows.append(
-                (f"  {{{text}}}{still}", str(len(periods)), _length(total), _length(longest))
-            )
-        if len(series) > top:
-            rows.append((f"  … {len(series) - top} more label sets", "", "", ""))
-    return _table(rows)
-
-
-def _figures(replay: Replay) -> tuple[str, str, str]:
-    if replay.no_data:
-        return "no data", "", ""
-    return str(replay.firings), _length(replay.seconds), _length(replay.longest)
-
-
-def _title(trial: _Trial, rule: Rule) -> str:
-    which = f", number {trial.number} of its condition" if trial.number else ""
-    return f"{rule.name}{which} (now marked *)"
-
-
-def _comparison(replay: Replay, trial: _Trial, values: Sequence[tuple[float, Replay]]) -> str:
-    now = thresholds(replay.rule.text)[(trial.number or 1) - 1][0]
-    rows = [("THRESHOLD", "FIRINGS", "TOTAL", "LONGEST", "LABEL SETS")]
-    for value, found in values:
-        mark = " *" if value == now else ""
-        rows.append((f"{value:g}{mark}", *_figures(found), str(len(found.periods))))
-    return _table(rows)
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-
-
-def _note(replays: Sequence[Replay]) -> None:
-    """Say on stderr what the figures rest on."""
-    missing = sorted({name for replay in replays for name in replay.missing})
-    expanded = sorted({name for replay in replays for name in replay.expanded})
-    if missing:
-        print(f"\nNot in the history: {', '.join(missing)}", file=sys.stderr)
-    if expanded:
-        print(
-            f"\nNot recorded from the beginning, so computed anew: {', '.join(expanded)}",
-            file=sys.stderr,
-        )
-
-
-def _document(
-    url: str,
-    span: Span,
-    replays: Sequence[Replay],
-    tried: Sequence[tuple[_Trial, Replay, Sequence[tuple[float, Replay]]]],
-) -> dict[str, Any]:
-    alerts = []
-    for replay in replays:
-        rule = replay.rule
-        alerts.append(
-            {
-                "alert": rule.name,
-                "file": rule.file,
-                "line": rule.line(),
-                "expression": rule.text,
-                "for": rule.hold,
-                "keep_firing_for": rule.keep_firing,
-                "step": replay.step,
-                **_summary(replay),
-                "series": [
-                    {
-                        "labels": dict(labels),
-                        "periods": [
-                            {"start": one.start, "end": one.end, "ongoing": one.ongoing}
-                            for one in periods
-                        ],
-                    }
-                    for labels, periods in replay.periods.items()
-                ],
-                "missing": list(replay.missing),
-                "expanded": list(replay.expanded),
-                "thresholds": [
-                    {"number": trial.number or 1, "value": value, **_summary(found)}
-                    for trial, of, values in tried
-                    if of is replay
-                    for value, found in values
-                ],
-            }
-        )
-    return {"url": url, "start": span.start, "end": span.end, "alerts": alerts}
-
-
-def _summary(replay: Replay) -> dict[str, Any]:
-    return {
-        "no_data": replay.no_data,
-        "firings": replay.firings,
-        "seconds": replay.seconds,
-        "longest_seconds": replay.longest,
-        "label_sets": len(replay.periods),
-    }
-
-
-def _time(seconds: float) -> str:
-    return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _length(seconds: float) -> str:
-    """Return a duration with its two largest units: `3d4h`, `20m`, `15s`."""
-    rest, parts = round(seconds), []
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        count, rest = divmod(rest, size)
-        if count:
-            parts.append(f"{count}{unit}")
-    return "".join(parts[:2]) or "0s"
