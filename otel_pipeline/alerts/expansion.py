@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from otel_pipeline.alerts.promql import parse
-from otel_pipeline.alerts.promql.nodes import Range, Selector, children
+from otel_pipeline.alerts.promql.nodes import Range, Selector, children, kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -69,6 +69,8 @@ def _expand(
 
 
 def _labelled(text: str, rule: Rule) -> str:
+    if kind(rule.expr) == "scalar":
+        text = f"vector({text}\n)"
     for name, value in rule.labels.items():
         replacement = _quoted(value.replace("$", "$$"))
         text = f'label_replace({text}\n, {_quoted(name)}, {replacement}, "", "")'

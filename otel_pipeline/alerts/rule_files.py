@@ -11,6 +11,7 @@ import yaml
 
 from otel_pipeline.alerts.promql import PromQLError, parse
 from otel_pipeline.alerts.promql.lexer import duration
+from otel_pipeline.alerts.promql.nodes import kind
 from otel_pipeline.alerts.rule_comments import allowances
 from otel_pipeline.errors import CommandError
 
@@ -187,17 +188,17 @@ class _Reader:
         if not isinstance(node, yaml.MappingNode):
             raise _InvalidError("a rule file is a mapping with `groups:`", node.start_mark)
         fields = _fields(node)
-        kind = _text(fields.get("kind"))
-        if kind in _LOKI_KINDS:
+        of = _text(fields.get("kind"))
+        if of in _LOKI_KINDS:
             self._known = self._file.loki = True
         elif "groups" in fields:
             self._groups(fields["groups"])
         elif isinstance(spec := fields.get("spec"), yaml.MappingNode) and "groups" in _fields(spec):
             self._groups(_fields(spec)["groups"])
-        elif kind.endswith("List") and isinstance(items := fields.get("items"), yaml.SequenceNode):
+        elif of.endswith("List") and isinstance(items := fields.get("items"), yaml.SequenceNode):
             for item in items.value:
                 self._document(item)
-        elif kind == "PrometheusRule" or not fields:
+        elif of == "PrometheusRule" or not fields:
             self._known = True  # without rules
 
     def _groups(self, node: yaml.Node) -> None:
@@ -229,6 +230,11 @@ class _Reader:
                 f"{name}: the expression is no PromQL: {error}",
                 _line_at(expr.value, lines, error.position),
             ) from None
+        if kind(parsed) not in ("scalar", "vector"):
+            raise _InvalidError(
+                f"{name}: the expression gives a {kind(parsed)}, and a rule needs a vector",
+                lines[0],
+            )
         labels = fields.get("labels")
         return Rule(
             self._file.name,

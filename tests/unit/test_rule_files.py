@@ -150,6 +150,7 @@ def test_the_line_is_that_of_the_part(tmp_path: Path, lines: list[str], line: in
         (rules("- alert: S", "  expr: ''"), 4, "S has no expression"),
         (rules("- alert: S", "  expr: up >"), 5, "S: the expression is no PromQL: an expression"),
         (rules("- alert: S", "  expr: |", "    up >", "    rat(x[5m])"), 7, "did you mean `rate`?"),
+        (rules("- alert: S", "  expr: x[5m]"), 5, "gives a matrix, and a rule needs a vector"),
         (rules("- alert: S", "  expr: rate(x[$__interval])"), 5, "a rule file needs its value"),
         (rules("- alert: S", "  expr: up", "  for: 5 minutes"), 6, "`for`: '5 minutes' is no dur"),
     ],
