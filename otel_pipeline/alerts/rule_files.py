@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -100,7 +101,7 @@ def read(name: str) -> RuleFile:
     """Read a rule file.
 
     Args:
-        name: Its path.
+        name: Its path, or `-` for what comes in on standard input.
 
     Returns:
         Its rules, and what of it cannot be used.
@@ -108,6 +109,8 @@ def read(name: str) -> RuleFile:
     Raises:
         CommandError: The file cannot be read.
     """
+    if name == "-":
+        return read_text("<stdin>", sys.stdin.read())
     try:
         text = Path(name).read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -139,6 +142,8 @@ def read_text(name: str, text: str) -> RuleFile:
         file.problems.append(Problem(name, error.line, str(error)))
     except yaml.YAMLError as error:
         file.problems.append(_of_yaml(name, text, error))
+    except RecursionError:
+        file.problems.append(Problem(name, 1, "an anchor (`&`) in it refers to itself"))
     if file.loki:
         file.rules.clear()
         file.problems.clear()

@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        help="rule files of Prometheus, or PrometheusRule objects; those loaded together, together",
+        help="rule files of Prometheus, or PrometheusRule objects; name those together "
+        "that are loaded together; - is standard input",
     )
     parser.add_argument(
         "--scrape-interval",

@@ -125,6 +125,8 @@ datasets_anomaly_score > 1
 rate(records_proccessed_total[5m]) > 1
 rate(processing_duration_second_count[5m]) > 1
 rate(recrods_processed_total[5m]) > 1
+rate(recordsprocessed_total[5m]) > 1
+rate(records__processed_total[5m]) > 1
 pipeline_last_run_sucess == 0
 absent({__name__="records_procesed_total"})
 rate(otel_pipeline_item_total[5m]) > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,7 @@ def test_the_line_is_that_of_the_part(tmp_path: Path, lines: list[str], line: in
     [
         ("groups: [", 1, "it is no YAML: "),
         ("groups:\n{{- range .Values.x }}\n- name: a\n", 3, "render it first (`helm template`)"),
+        ("groups:\n- &a\n  <<: *a\n", 1, "an anchor (`&`) in it refers to itself"),
         ("- a\n", 1, "a rule file is a mapping with `groups:`"),
         ("foo: 1\n", 1, "it has no rules: a rule file has `groups:` at its top"),
         ("groups: {}\n", 1, "`groups` is a list"),
@@ -256,6 +258,15 @@ def test_a_wrong_scrape_interval_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "rules.yml").write_text(FILE)
     with pytest.raises(CommandError, match="--scrape-interval"):
         run("rules.yml", f"--scrape-interval={text}")
+
+
+def test_standard_input_is_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What another program writes is read from `-`."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(FILE))
+    assert run("-") == 1
+    assert capsys.readouterr().out.startswith("<stdin>:5: Stalled: may-be-absent: ")
 
 
 def test_the_scrape_interval_decides_what_is_short(tmp_path: Path) -> None:
