@@ -148,18 +148,16 @@ _Dumper.add_representer(str, _text)
 _MADE_BY: Final = """\
 # Written by `otel-pipeline alerts`; the next time it is written anew.
 """
-# Groups of different intervals cannot be one, and freshness is recorded with the runs.
-_RULES: Final = """\
-# pint file/disable rule/dependency
-"""
 
 
-def document(content: Mapping[str, Any]) -> str:
-    """Return a YAML file that says who wrote it."""
-    return (
-        _MADE_BY
-        + (_RULES if "groups" in content else "")
-        + yaml.dump(
-            content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf")
-        )
+def document(content: Mapping[str, Any], *, comment: str = "") -> str:
+    """Return a YAML file that says who wrote it.
+
+    Args:
+        content: What it has.
+        comment: Further lines of comment at its top.
+    """
+    text = yaml.dump(
+        content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf")
     )
+    return _MADE_BY + comment + text
