@@ -118,11 +118,17 @@ def _help(*command: str) -> str:
     return f"```text\n{output.getvalue()}```\n"
 
 
+#: Commands within commands that have pages of help of their own.
+ACTIONS = {"alerts": ("backtest", "lint")}
+
+
 def command_page() -> str:
     """Return the page of the command line: the help of each command."""
     lines = ["# Command line\n", "`python -m otel_pipeline` is the same command.\n", _help()]
     for name in COMMANDS:
         lines += [f"## otel-pipeline {name}\n", _help(name)]
+        for action in ACTIONS.get(name, ()):
+            lines += [f"### otel-pipeline {name} {action}\n", _help(name, action)]
     return "\n".join(lines)
 
 
