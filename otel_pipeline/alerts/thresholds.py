@@ -16,11 +16,11 @@ from otel_pipeline.alerts.promql.nodes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from otel_pipeline.alerts.promql.nodes import Node
 
-__all__ = ["replace_threshold", "thresholds"]
+__all__ = ["replace_thresholds", "thresholds"]
 
 
 def thresholds(text: str) -> list[tuple[float, int, int]]:
@@ -58,17 +58,20 @@ def _thresholds(node: Node) -> Iterator[tuple[float, int, int]]:
                 yield from _thresholds(inner)
 
 
-def replace_threshold(text: str, number: int, value: float) -> str:
-    """Return an expression with another value for one of its thresholds.
+def replace_thresholds(text: str, numbers: Iterable[int], value: float) -> str:
+    """Return an expression with another value for some of its thresholds.
 
     Args:
         text: The expression.
-        number: Which one, counted from 0.
-        value: What it becomes.
+        numbers: Which ones, counted from 0.
+        value: What they become.
 
     Example:
-        >>> replace_threshold("a > 0.05 and c < 10", 0, 0.1)
+        >>> replace_thresholds("a > 0.05 and c < 10", [0], 0.1)
         'a > 0.1 and c < 10'
     """
-    _, start, end = thresholds(text)[number]
-    return f"{text[:start]}{value!r}{text[end:]}"
+    found = thresholds(text)
+    for number in sorted(numbers, reverse=True):
+        _, start, end = found[number]
+        text = f"{text[:start]}{value!r}{text[end:]}"
+    return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import sys
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,19 @@ __all__ = ["Trial", "comparison", "document", "instant", "length", "note", "over
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Other values for a number in an alert's condition."""
+    """Other values for a number in an alert's condition; without one, the first and its equals."""
 
     alert: str
     number: int | None  # counted from 1
     values: tuple[float, ...]
+
+    def replaced(self, rule: Rule) -> list[int]:
+        """Return which numbers of a condition are replaced, counted from 0."""
+        if self.number is not None:
+            return [self.number - 1]
+        found = [value for value, _, _ in thresholds(rule.text)]
+        # A condition over two windows says its threshold twice.
+        return [number for number, value in enumerate(found) if value == found[0]]
 
 
 def overview(replays: Sequence[Replay], top: int) -> str:
@@ -57,13 +66,16 @@ def _figures(replay: Replay) -> tuple[str, str, str]:
 
 def title(trial: Trial, rule: Rule) -> str:
     """Return what stands above the values that were tried."""
-    which = f", number {trial.number} of its condition" if trial.number else ""
+    numbers = trial.replaced(rule)
+    which = ""
+    if len(thresholds(rule.text)) > 1:
+        which = f", {' and '.join(f'#{number + 1}' for number in numbers)} of its condition"
     return f"{rule.name}{which} (now marked *)"
 
 
 def comparison(rule: Rule, trial: Trial, values: Sequence[tuple[float, Replay]]) -> str:
     """Return a table of the values that were tried, with what the alert does at each."""
-    now = thresholds(rule.text)[(trial.number or 1) - 1][0]
+    now = thresholds(rule.text)[trial.replaced(rule)[0]][0]
     rows = [("THRESHOLD", "FIRINGS", "TOTAL", "LONGEST", "LABEL SETS")]
     for value, found in values:
         mark = " *" if value == now else ""
@@ -81,15 +93,15 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
 
 def note(replays: Sequence[Replay]) -> None:
     """Say on stderr what the figures rest on."""
-    missing = sorted({name for replay in replays for name in replay.missing})
-    expanded = sorted({name for replay in replays for name in replay.expanded})
-    if missing:
-        print(f"\nNot in the history: {', '.join(missing)}", file=sys.stderr)
-    if expanded:
-        print(
-            f"\nNot recorded from the beginning, so computed anew: {', '.join(expanded)}",
-            file=sys.stderr,
-        )
+    expanded = {name for replay in replays for name in replay.expanded}
+    missing = {name for replay in replays for name in replay.missing} - expanded
+    for what, names in {
+        "Not in the history": missing,
+        "Not recorded from the beginning, so computed anew": expanded,
+    }.items():
+        if names:
+            text = f"{what}: {', '.join(sorted(names))}"
+            print("\n" + textwrap.fill(text, 100, break_on_hyphens=False), file=sys.stderr)
 
 
 def document(
@@ -125,7 +137,11 @@ def document(
                 "missing": list(replay.missing),
                 "expanded": list(replay.expanded),
                 "thresholds": [
-                    {"number": trial.number or 1, "value": value, **_summary(found)}
+                    {
+                        "numbers": [number + 1 for number in trial.replaced(rule)],
+                        "value": value,
+                        **_summary(found),
+                    }
                     for trial, of, values in tried
                     if of is rule
                     for value, found in values

@@ -16,7 +16,7 @@ from otel_pipeline.alerts.promql.lexer import duration
 from otel_pipeline.alerts.reading import read_settings
 from otel_pipeline.alerts.rule_files import read, read_text
 from otel_pipeline.alerts.settings import Settings
-from otel_pipeline.alerts.thresholds import replace_threshold, thresholds
+from otel_pipeline.alerts.thresholds import replace_thresholds, thresholds
 from otel_pipeline.cli._backtest_output import (
     Trial,
     comparison,
@@ -73,7 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ALERT[#N]=VALUE[,VALUE…]",
-        help="show what other numbers in the condition would do; #2 is its second one",
+        help="show what another number in the condition would do: the first that it compares with, "
+        "or #2, its second one",
     )
     parser.add_argument(
         "--top", type=int, default=3, metavar="N", help="label sets to show for each alert; 3"
@@ -247,16 +248,11 @@ def _variants(trial: Trial, rule: Rule) -> list[tuple[float, str]]:
             f"{rule.name} compares with no number, so there is no threshold to replace: "
             f"{' '.join(rule.text.split())}"
         )
-    if trial.number is None and len(found) > 1:
-        raise CommandError(
-            f"{rule.name} compares with {len(found)} numbers ({known}): say which, as "
-            f"--threshold '{rule.name}#1=…'"
-        )
-    number = (1 if trial.number is None else trial.number) - 1
-    if not 0 <= number < len(found):
+    numbers = trial.replaced(rule)
+    if not 0 <= numbers[0] < len(found):
         raise CommandError(f"{rule.name} has no number #{trial.number} to compare with: {known}")
-    values = sorted({*trial.values, found[number][0]})
-    return [(value, replace_threshold(rule.text, number, value)) for value in values]
+    values = sorted({*trial.values, found[numbers[0]][0]})
+    return [(value, replace_thresholds(rule.text, numbers, value)) for value in values]
 
 
 def _token(args: argparse.Namespace) -> str:

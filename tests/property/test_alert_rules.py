@@ -13,7 +13,7 @@ from otel_pipeline.alerts.lint import CHECKS, lint
 from otel_pipeline.alerts.promql import PromQLError, parse
 from otel_pipeline.alerts.promql.nodes import kind, walk
 from otel_pipeline.alerts.rule_files import Rule, read_text
-from otel_pipeline.alerts.thresholds import replace_threshold, thresholds
+from otel_pipeline.alerts.thresholds import replace_thresholds, thresholds
 from tests.promql_expressions import expressions
 
 
@@ -104,7 +104,7 @@ def test_a_threshold_is_replaced_where_it_stands(text: str, value: float) -> Non
     """The condition has the new number, and its others as they were."""
     before = thresholds(rule(text).text)
     for number in range(len(before)):
-        after = thresholds(replace_threshold(text, number, value))
+        after = thresholds(replace_thresholds(text, [number], value))
         expected = [one for one, _, _ in before]
         expected[number] = value
         assert repr([one for one, _, _ in after]) == repr(expected)

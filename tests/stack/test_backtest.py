@@ -53,6 +53,7 @@ groups:
   - {alert: OfOffset, expr: "job:depth:max offset 5m > 6"}
   - {alert: Rate, expr: "rate(rows_total[5m]) < 0.5", for: 3m}
   - {alert: Never, expr: depth > 1000}
+  - {alert: Twice, expr: depth > 5 and depth > 5 and depth < 9}
 """
 
 
@@ -210,6 +211,22 @@ def test_a_threshold_is_tried_over_values(past: Past, capsys: pytest.CaptureFixt
     ) - 60 * sum((series[-1] or 0) > 7 for series in HISTORY.values())
     assert [tried[100][key] for key in keys] == [0, 0, 0]
     assert found["Kept"]["thresholds"] == []
+
+
+def test_a_number_that_stands_twice_is_replaced_twice(
+    past: Past, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first number and its equals go together, unless one is named."""
+    alert = "--alert=Twice"
+    [one] = [replay(past, capsys, alert, "--threshold=Twice=7")["Twice"]]
+    assert [(t["numbers"], t["value"]) for t in one["thresholds"]] == [([1, 2], 5), ([1, 2], 7)]
+    at_5, at_7 = (trial["seconds"] for trial in one["thresholds"])
+    assert one["seconds"] == at_5 > at_7
+    [first] = [replay(past, capsys, alert, "--threshold=Twice#1=3")["Twice"]]
+    assert [(t["numbers"], t["value"]) for t in first["thresholds"]] == [([1], 3), ([1], 5)]
+    assert {trial["seconds"] for trial in first["thresholds"]} == {at_5}
+    [last] = [replay(past, capsys, alert, "--threshold=Twice#3=6")["Twice"]]
+    assert [trial["seconds"] for trial in last["thresholds"]] == [0, at_5]
 
 
 def _seen(series: list[int | None]) -> list[int | None]:

@@ -240,6 +240,17 @@ def test_a_comment_allows_nothing_else(tmp_path: Path, lines: list[str]) -> None
     assert [id_ for _, id_ in found(tmp_path, rules(*lines))] == ["may-be-absent"]
 
 
+def test_a_comment_that_allows_no_check_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A slip in the id would leave one wondering why the finding is still there."""
+    (tmp_path / "rules.yml").write_text(FILE + "        # otel-pipeline: allow may-be-abset\n")
+    assert run("rules.yml") == 1
+    assert "rules.yml:5: Stalled: its comment allows may-be-abset, which is no check" in (
+        capsys.readouterr().err
+    )
+
+
 def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     """A file that is missing, a folder, and what is no text are told apart."""
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
