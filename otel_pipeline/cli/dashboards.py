@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
             print(path)
         print(
             f"\nWrote {len(dashboards)} dashboards. Mount {args.out / 'dashboards'} at "
-            f"{args.folder} and\n{args.out / 'provisioning'} at /etc/grafana/provisioning, or import a file by "
-            "hand in Grafana."
+            f"{args.folder} and\n{args.out / 'provisioning'} at /etc/grafana/provisioning, "
+            "or import\na file by hand in Grafana."
         )
     return 0
 

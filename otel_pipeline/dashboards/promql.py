@@ -124,8 +124,9 @@ def rate(series: str) -> str:
 def increase(series: str) -> str:
     """Return by how much counters grew in the whole range of the dashboard; to be summed up.
 
-    What a counter showed first counts, too, if it is new: Prometheus's `increase` alone knows nothing of
-    a job that began and ended between two scrapes. It stands beside the rest, told apart by a label.
+    What a counter showed first counts, too, if it is new: Prometheus's `increase` alone knows
+    nothing of a job that began and ended between two scrapes. It stands beside the rest, told apart
+    by a label.
     """
     born = f"min_over_time({series}[{RANGE}]) unless {series} offset {RANGE}"
     return f'increase({series}[{RANGE}]) or label_replace({born}, "born", "1", "", "")'
