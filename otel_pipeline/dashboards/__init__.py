@@ -17,6 +17,7 @@ from otel_pipeline.dashboards.overview import OVERVIEW
 from otel_pipeline.dashboards.own import Instrument, instruments_of, own_dashboard
 from otel_pipeline.dashboards.quality import QUALITY
 from otel_pipeline.dashboards.runs import RUNS_AND_FRESHNESS
+from otel_pipeline.dashboards.slo import OBJECTIVES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 #: Every dashboard of the library, in the order in which one reads them.
-DASHBOARDS: Final = (OVERVIEW, STAGES, RUNS_AND_FRESHNESS, QUALITY, HEALTH, COST)
+DASHBOARDS: Final = (OVERVIEW, STAGES, RUNS_AND_FRESHNESS, QUALITY, OBJECTIVES, HEALTH, COST)
 
 #: Where the provisioning file goes, and where Grafana finds the dashboards by default.
 PROVISIONING: Final = "provisioning/dashboards/otel-pipeline.yaml"

@@ -255,7 +255,8 @@ class Panel:
         unit: Grafana's name of the unit.
         width: Of 24 columns.
         height: In rows of 30 pixels.
-        thresholds: Below the first one the colour is green, or the one of a series.
+        thresholds: From which values on there are which colours.
+        base: The colour below the first threshold.
         minimum: The least value of the axis or gauge.
         maximum: The largest value of the axis or gauge.
         decimals: How many; by default as many as make sense.
@@ -276,6 +277,7 @@ class Panel:
     width: int = 12
     height: int = 8
     thresholds: tuple[Threshold, ...] = ()
+    base: str = "green"
     minimum: float | None = None
     maximum: float | None = None
     decimals: int | None = None
@@ -323,7 +325,7 @@ class Panel:
             "thresholds": {
                 "mode": "absolute",
                 "steps": [
-                    {"color": "green", "value": None},
+                    {"color": self.base, "value": None},
                     *({"color": step.colour, "value": step.value} for step in self.thresholds),
                 ],
             },

@@ -91,7 +91,7 @@ _NOW = Row(
             thresholds=bad_from(1),
         ),
         number(
-            "Error log lines",
+            "Error log lines in this time",
             "Log lines of level error or critical, in the time shown.",
             Query(
                 f"sum(count_over_time({lines_of(ERROR_LINES)} [$__range]))",

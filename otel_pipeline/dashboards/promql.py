@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from otel_pipeline.alerts.expressions import growth
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -124,12 +126,9 @@ def rate(series: str) -> str:
 def increase(series: str) -> str:
     """Return by how much counters grew in the whole range of the dashboard; to be summed up.
 
-    What a counter showed first counts, too, if it is new: Prometheus's `increase` alone knows
-    nothing of a job that began and ended between two scrapes. It stands beside the rest, told apart
-    by a label.
+    What a new counter showed first counts, too: a job may begin and end between two scrapes.
     """
-    born = f"min_over_time({series}[{RANGE}]) unless {series} offset {RANGE}"
-    return f'increase({series}[{RANGE}]) or label_replace({born}, "born", "1", "", "")'
+    return growth(series, RANGE)
 
 
 def sum_by(labels: Iterable[str], expression: str) -> str:

@@ -24,6 +24,7 @@ ODD_NAME = r"""it's "odd\.*" {|} $1"""
 ODD_QUEUE = "to-load"  # the other pipeline has one of that name, in another program
 
 orders = Pipeline("orders", expected_interval="1h")
+nightly = Pipeline("nightly", expected_interval="1s")
 stream = Pipeline(ODD_NAME, mode="stream", expected_interval="5m")
 log = get_logger("busy")
 
@@ -91,6 +92,18 @@ def observe_datasets(turn):
         SCORE.labels(dataset, "null_ratio:total").set(0.2 + 0.1 * math.sin(turn))
 
 
+def fall_behind():
+    """Leave behind a pipeline that is late and failed, and a dataset that is stale and odd."""
+    with nightly.run():
+        pass
+    with contextlib.suppress(RuntimeError), nightly.run():
+        raise RuntimeError("the file has not come")
+    LAST_ROWS.labels("orders.old").set(0)
+    UPDATED.labels("orders.old").set(time.time() - 7200)
+    LIMIT.labels("orders.old").set(3600)
+    SCORE.labels("orders.old", "rows").set(1.7)
+
+
 def turn_once(turn, waiting, items):
     """Run each pipeline once."""
     items.put(turn)
@@ -127,8 +140,9 @@ def main():
     with configure(log_rate_limit=1) as telemetry:
         print(telemetry.metrics_url, flush=True)
         threading.Thread(target=read, daemon=True).start()
-        items = queue.Queue()
+        items: queue.Queue[int] = queue.Queue()
         orders.queue(ODD_QUEUE).watch(items)
+        fall_behind()
         with stream.run():
             for turn in itertools.count():
                 turn_once(turn, ended, items)

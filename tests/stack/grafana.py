@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
     from tests.stack.programs import Server
 
-__all__ = ["Backends", "Value", "View", "fill", "label_values", "panels"]
-
-ALL = "$__all"
+__all__ = ["Backends", "Value", "View", "fill", "panels"]
 
 _LABEL_VALUES = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::(\w+))?\}|\$(__\w+|\w+)")
@@ -157,10 +155,3 @@ class View:
             end=f"{end:.0f}",
         )
         return [one for found in answer["data"] for one in found["exemplars"]]
-
-
-def label_values(text: str) -> tuple[str, str]:
-    """Return the series and the label of a variable's query."""
-    found = _LABEL_VALUES.fullmatch(text)
-    assert found is not None, text
-    return found["series"], found["label"]

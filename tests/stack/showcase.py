@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -11,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from otel_pipeline import semconv
+from otel_pipeline.alerts import recorded
 from tests.stack import programs, shipped
 from tests.stack.grafana import Backends
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from tests.stack.programs import Server
 
@@ -32,6 +35,28 @@ groups:
         expr: sum by (pipeline) (records_processed_total{status="error"}) > 0
         labels: {severity: warning}
 """
+
+
+def slo_rules() -> str:
+    """Return the rules of an objective: 99.5 % of the records of `orders` are no errors."""
+    records = f'rate({semconv.RECORDS_PROCESSED.name}{{pipeline="orders"MORE}}[1m])'
+    bad, total = (
+        f"sum by (pipeline) ({records.replace('MORE', more)})"
+        for more in (f',status="{semconv.Status.ERROR}"', "")
+    )
+    rules = [
+        (recorded.SLO_OBJECTIVE.name, "vector(0.995)", {"pipeline": "orders", "slo": "records"}),
+        (recorded.SLO_BAD.name, bad, {"slo": "records"}),
+        (recorded.SLO_TOTAL.name, total, {"slo": "records"}),
+        *((one.name, one.expression, {}) for one in recorded.SLO_ERRORS.values()),
+        (recorded.SLO_BUDGET.name, recorded.SLO_BUDGET.expression, {}),
+    ]
+    group = {
+        "name": "objectives",
+        "interval": "5s",
+        "rules": [{"record": name, "expr": expr, "labels": own} for name, expr, own in rules],
+    }
+    return json.dumps({"groups": [group]})
 
 
 @dataclass(frozen=True)
@@ -51,12 +76,8 @@ class Showcase:
 
 
 @contextlib.contextmanager
-def showcase(rules: Mapping[str, str] | None = None) -> Iterator[Showcase]:
-    """Run the servers as compose does, the demo once, and the busy programs until the end.
-
-    Args:
-        rules: Further files of rules by their names.
-    """
+def showcase() -> Iterator[Showcase]:
+    """Run the servers as compose does, the demo once, and the busy programs until the end."""
     with contextlib.ExitStack() as undo:
         traces = undo.enter_context(programs.jaeger())  # in Tempo's place
         loki = undo.enter_context(shipped.loki())
@@ -67,7 +88,7 @@ def showcase(rules: Mapping[str, str] | None = None) -> Iterator[Showcase]:
                     "alertmanager.yml": [shipped.address(alerts)],
                     "stack.yml": [shipped.address(alerts), shipped.address(loki)],
                 },
-                rules={"showcase.yml": RULES, **(rules or {})},
+                rules={"showcase.yml": RULES, "objectives.yml": slo_rules()},
             )
         )
         collector = undo.enter_context(
