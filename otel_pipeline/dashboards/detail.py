@@ -17,6 +17,7 @@ from otel_pipeline.dashboards.parts import (
     warn_from,
 )
 from otel_pipeline.dashboards.promql import (
+    buckets,
     equal,
     increase,
     largest,
@@ -112,7 +113,7 @@ _WHERE = Row(
             "Duration of stages",
             "How many stages took how long. Each point is one: click it to see its trace.",
             Query(
-                sum_by(["le"], rate(selector(STAGE_DURATION, *_CHOSEN, suffix="_bucket"))),
+                buckets(STAGE_DURATION, *_CHOSEN),
                 "{{le}}",
                 format="heatmap",
                 exemplars=True,

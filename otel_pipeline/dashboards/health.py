@@ -112,7 +112,7 @@ _LEDGER = Row(
         lines(
             "Waiting items",
             "In memory and on disk. A line that only rises: nothing takes them.",
-            Query(sum_by(("signal", "where"), selector(ITEMS_PENDING)), "{{signal}} in {{where}}"),
+            Query(sum_by(("signal", "where"), selector(ITEMS_PENDING)), "{{signal}}: {{where}}"),
             width=8,
         ),
         lines(
@@ -151,6 +151,7 @@ _COLLECTOR = Row(
             Query(f"max({_FULL})"),
             thresholds=bad_from(0.9, warn=0.7),
             height=6,
+            decimals=1,
             **RATIO,
         ),
         number(
@@ -168,7 +169,7 @@ _COLLECTOR = Row(
             height=6,
         ),
         number(
-            "Up since",
+            "Uptime",
             "How long the youngest collector has run. It was restarted if this is short.",
             Query(f"min({selector(foreign.UPTIME)})", instant=True),
             unit="s",

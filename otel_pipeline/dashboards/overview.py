@@ -9,7 +9,6 @@ from otel_pipeline.dashboards.parts import (
     ERROR_LINES,
     OF_PIPELINE,
     PIPELINE,
-    RATIO,
     TO_DETAIL,
     TO_LINES,
     TO_TRACES,
@@ -18,6 +17,7 @@ from otel_pipeline.dashboards.parts import (
     warn_from,
 )
 from otel_pipeline.dashboards.promql import (
+    buckets,
     counted,
     equal,
     or_zero,
@@ -71,12 +71,14 @@ _NOW = Row(
         ),
         gauge(
             "Error rate",
-            "The share of records that failed. Nothing is shown where no record was processed.",
+            "The share of records that failed, up to 10 %. Without records nothing is shown.",
             Query(ratio(sum_by([], _ERRORS), sum_by([], _RECORDS))),
             thresholds=bad_from(0.05, warn=0.01),
             decimals=2,
             no_value=_NO_BATCHES,
-            **RATIO,
+            unit="percentunit",
+            minimum=0,
+            maximum=0.1,
         ),
         number(
             "Queued items",
@@ -147,7 +149,7 @@ _LATENCY = Row(
             "Duration of batches",
             "How many batches took how long. Each point is one batch: click it to see its trace.",
             Query(
-                sum_by(["le"], rate(selector(PROCESSING_DURATION, OF_PIPELINE, suffix="_bucket"))),
+                buckets(PROCESSING_DURATION, OF_PIPELINE),
                 "{{le}}",
                 format="heatmap",
                 exemplars=True,

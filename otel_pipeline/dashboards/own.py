@@ -9,6 +9,7 @@ from otel_pipeline.dashboards.model import PROMETHEUS, Dashboard, Query, Row
 from otel_pipeline.dashboards.panels import heatmap, lines, states, table
 from otel_pipeline.dashboards.parts import JOB, values_of
 from otel_pipeline.dashboards.promql import (
+    buckets,
     largest,
     mean,
     quantile,
@@ -184,13 +185,12 @@ def _panels(one: Instrument) -> tuple[Panel, ...]:  # noqa: PLR0911  one for eac
                 return (lines(f"{one.name}, its age", doc, query, unit="s"),)
             return (lines(one.name, doc, Query(value, legend), unit=one.unit, minimum=None),)
         case "histogram":
-            by_le = sum_by(["le"], rate(selector(one.name, _CHOSEN, suffix="_bucket")))
             p95 = quantile(0.95, one.name, one.labels, _CHOSEN)
             return (
                 heatmap(
                     one.name,
                     doc,
-                    Query(by_le, "{{le}}", format="heatmap", exemplars=True),
+                    Query(buckets(one.name, _CHOSEN), "{{le}}", format="heatmap", exemplars=True),
                     one.unit,
                 ),
                 lines(f"{one.name}, P95", doc, Query(p95, legend, exemplars=True), unit=one.unit),

@@ -21,6 +21,7 @@ __all__ = [
     "ANY",
     "RANGE",
     "RATE",
+    "buckets",
     "counted",
     "equal",
     "increase",
@@ -180,6 +181,16 @@ def quantile(
     buckets = sum_by(["le", *labels], rate(selector(histogram, *matchers, suffix="_bucket")))
     # A comparison leaves NaN out, which is the quantile of no observation.
     return f"histogram_quantile({share:g}, {buckets}) >= 0"
+
+
+def buckets(histogram: MetricSpec | str, *matchers: str) -> str:
+    """Return how fast each bucket of a histogram fills, for a heat map.
+
+    A scrape writes a bound as `1.0`, what comes by OTLP as `1`. A quantile takes them for one, a
+    heat map would have a row for each.
+    """
+    filled = rate(selector(histogram, *matchers, suffix="_bucket"))
+    return sum_by(["le"], f'label_replace({filled}, "le", "$1", "le", "(.+)[.]0")')
 
 
 def or_zero(count: str) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Backends", "Value", "View", "fill", "panels"]
 
 _LABEL_VALUES = re.compile(r"label_values\((?P<series>.+), (?P<label>\w+)\)")
-_VARIABLE = re.compile(r"\$\{(\w+)(?::(\w+))?\}|\$(__\w+|\w+)")
+_VARIABLE = re.compile(r"\$\{(\w+)(?::(\w+))?\}|\$(__\w+|[a-z]\w*)")
 
 
 @dataclass(frozen=True)

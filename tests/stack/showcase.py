@@ -10,7 +10,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_pipeline import semconv
 from otel_pipeline.alerts import recorded
@@ -38,25 +38,33 @@ groups:
 
 
 def slo_rules() -> str:
-    """Return the rules of an objective: 99.5 % of the records of `orders` are no errors."""
-    records = f'rate({semconv.RECORDS_PROCESSED.name}{{pipeline="orders"MORE}}[1m])'
-    bad, total = (
-        f"sum by (pipeline) ({records.replace('MORE', more)})"
-        for more in (f',status="{semconv.Status.ERROR}"', "")
-    )
-    rules = [
-        (recorded.SLO_OBJECTIVE.name, "vector(0.995)", {"pipeline": "orders", "slo": "records"}),
-        (recorded.SLO_BAD.name, bad, {"slo": "records"}),
-        (recorded.SLO_TOTAL.name, total, {"slo": "records"}),
-        *((one.name, one.expression, {}) for one in recorded.SLO_ERRORS.values()),
-        (recorded.SLO_BUDGET.name, recorded.SLO_BUDGET.expression, {}),
-    ]
-    group = {
-        "name": "objectives",
-        "interval": "5s",
-        "rules": [{"record": name, "expr": expr, "labels": own} for name, expr, own in rules],
+    """Return the rules of objectives of `orders`: few errors, and few slow batches."""
+    slow = semconv.PROCESSING_DURATION.name
+    records = semconv.RECORDS_PROCESSED.name
+    bad = {
+        "records": _rate(records, 'status="error"'),
+        "latency": " - ".join((_rate(f"{slow}_count"), _rate(f"{slow}_bucket", 'le="0.05"'))),
     }
-    return json.dumps({"groups": [group]})
+    total = {"records": _rate(records), "latency": _rate(f"{slow}_count")}
+    rules = [
+        *(
+            _rule(recorded.SLO_OBJECTIVE.name, f"vector({objective})", slo, pipeline="orders")
+            for slo, objective in (("records", 0.98), ("latency", 0.8))
+        ),
+        *(_rule(recorded.SLO_BAD.name, expr, slo) for slo, expr in bad.items()),
+        *(_rule(recorded.SLO_TOTAL.name, expr, slo) for slo, expr in total.items()),
+        *({"record": one.name, "expr": one.expression} for one in recorded.SLO_ERRORS.values()),
+        {"record": recorded.SLO_BUDGET.name, "expr": recorded.SLO_BUDGET.expression},
+    ]
+    return json.dumps({"groups": [{"name": "objectives", "interval": "5s", "rules": rules}]})
+
+
+def _rate(metric: str, more: str = 'pipeline!=""') -> str:
+    return f'sum by (pipeline) (rate({metric}{{pipeline="orders",{more}}}[1m]))'
+
+
+def _rule(record: str, expr: str, slo: str, **labels: str) -> dict[str, Any]:
+    return {"record": record, "expr": expr, "labels": {"slo": slo, **labels}}
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,19 @@ def test_a_pipeline_may_have_any_name(show: Showcase, title: str) -> None:
             assert shown <= {ODD_NAME}
 
 
+@pytest.mark.parametrize("uid", ["otel-pipeline-overview", "otel-pipeline-detail"])
+def test_a_heat_map_has_one_row_for_a_bound(show: Showcase, uid: str) -> None:
+    """Buckets of pipelines that are scraped and of those that push are the same buckets."""
+    looked = view(show, uid)
+    for panel, _ in panels(looked.dashboard):
+        if panel["type"] == "heatmap":
+            [target] = panel["targets"]
+            both = selector(RECORDS_PROCESSED, equal("job", "flights"))
+            until(lambda: looked.answer({**target, "expr": both}, {}), seconds=PATIENCE)  # noqa: B023
+            bounds = [one["metric"]["le"] for one in answer(looked, target)]
+            assert len({float(bound) for bound in bounds}) == len(bounds)
+
+
 def test_several_pipelines_can_be_chosen(show: Showcase) -> None:
     """Two of them are shown, and not the others."""
     looked = view(show, "otel-pipeline-overview", pipeline=(ODD_NAME, "orders"))

@@ -106,7 +106,7 @@ def test_a_rate_is_summed_by_labels(dashboard: Dashboard) -> None:
     for title, expr in promql(dashboard):
         for found in re.finditer(r"\b(?:rate|increase)\(", expr):
             before = expr[: found.start()].rstrip()
-            summed = re.search(r"sum(?: by \([^)]*\))? ?\($", before)
+            summed = re.search(r"sum(?: by \([^)]*\))? ?\((?:label_replace\()?$", before)
             of_growth = before.endswith(" or")  # the second half of a growth, which is summed
             assert summed or of_growth, (title, expr)
 
@@ -148,7 +148,7 @@ def test_variables_stand_in_backquotes_as_regular_expressions(dashboard: Dashboa
     for expr in exprs:
         used = set(re.findall(r"\$\{(\w+)", expr))
         assert used <= own, expr
-        assert not re.findall(r"\$(?!__|\{)", expr), expr
+        assert not re.findall(r"\$(?!__|\{|1\")", expr), expr
         without = re.sub(r"=~`\$\{\w+:regex\}(?:\||\.[*+])?`", "", expr)
         assert "${" not in without, expr
 
