@@ -17,7 +17,7 @@ from otel_pipeline.semconv import Status
 if TYPE_CHECKING:
     from otel_pipeline.semconv import MetricSpec
 
-__all__ = ["ALL_RECORDED", "DEFAULTS", "SLO_WINDOWS", "Parameters", "Recorded"]
+__all__ = ["ALL_RECORDED", "DEFAULTS", "SLO_WINDOWS", "Parameters", "Recorded", "active"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,15 @@ def _records(suffix: str, window: str) -> str:
         f"sum by (pipeline) (\n{indent(of_batches)}\n)\n"
         "or\n"
         f"max by (pipeline) (\n  sum by (pipeline, stage) (\n{indent(indent(of_stages))}\n  )\n)"
+    )
+
+
+def active(window: str) -> str:
+    """Return the pipelines of which a record was counted within a window, in a batch or a stage."""
+    return (
+        f"sum by (pipeline) (\n{indent(growth(semconv.RECORDS_PROCESSED.name, window))}\n) > 0\n"
+        "or\n"
+        f"sum by (pipeline) (\n{indent(growth(semconv.STAGE_RECORDS.name, window))}\n) > 0"
     )
 
 
@@ -210,7 +219,11 @@ REPORTING: Final = Recorded(
     "or\n"
     f"group by (pipeline) ({RECORDS_RATE.name})",
 )
-_BATCH: Final = f'group by (pipeline) ({semconv.PIPELINE_INFO.name}{{mode="batch"}})'
+# Longer than records are seen for, which outlive their process by a window.
+_BATCH: Final = (
+    f'group by (pipeline) (last_over_time({semconv.PIPELINE_INFO.name}{{mode="batch"}}'
+    "[$long_window]))"
+)
 WATCHED: Final = Recorded(
     "pipeline:watched:info",
     ("pipeline",),
@@ -292,8 +305,8 @@ SLO_ERRORS: Final = {
     ),
     **{window: _slo_ratio(window) for window in SLO_WINDOWS[1:]},
 }
-#: How many events counted against an objective: a few may be no pattern. Steps of five minutes, since
-#: each rate is that of five.
+#: How many events counted against an objective: a few may be no pattern. Steps of five minutes,
+#: since each rate is that of five.
 SLO_EVENTS: Final = {
     window: Recorded(
         f"pipeline:slo_bad:increase{window}",
