@@ -82,7 +82,7 @@ def draw(view: View, path: Path) -> None:
     figure.text(
         1 - 0.12 / width,
         1 - 0.33 / height,
-        "   ".join([*named, "last 10 minutes"]),
+        "   ".join([*named, f"last {round(view.seconds / 60)} minutes"]),
         fontsize=9,
         color=DIM,
         ha="right",

@@ -6,6 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from otel_pipeline.alerts.promql import parse
+from otel_pipeline.alerts.promql.nodes import Selector, walk
 from otel_pipeline.dashboards import DASHBOARDS, instruments_of, own_dashboard
 
 if TYPE_CHECKING:
@@ -13,7 +15,18 @@ if TYPE_CHECKING:
 
     from otel_pipeline.dashboards import Dashboard
 
-__all__ = ["ALL", "OWN", "PAGE", "data_panels", "metrics_of", "panels", "promql", "targets", "tree"]
+__all__ = [
+    "ALL",
+    "OWN",
+    "PAGE",
+    "data_panels",
+    "filled",
+    "metrics_of",
+    "panels",
+    "promql",
+    "targets",
+    "tree",
+]
 
 #: Kinds of metrics, as the page of a program shows them.
 PAGE = """\
@@ -50,23 +63,22 @@ target_info{service_name="orders"} 1
 OWN = own_dashboard(instruments_of(PAGE))
 ALL = (*DASHBOARDS, OWN)
 
-# Words of PromQL that stand where a metric could.
-_KEYWORDS = {
-    *("by", "without", "on", "ignoring", "group_left", "group_right", "offset", "bool"),
-    *("and", "or", "unless", "atan2", "inf", "nan"),
-}
-_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"|`[^`]*`')
-_LABELS = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)")
-_MATCHERS = re.compile(r"\{[^}]*\}")
-_RANGES = re.compile(r"\[[^\]]*\]|\boffset\s+\S+?(?=[\s)]|$)")
-_NAME = re.compile(r"(?<![\w:])[a-zA-Z_:][\w:]*(?![\w:])(?!\s*\()")
+#: What Grafana's variables may stand for.
+_VALUES = {"$__rate_interval": "1m", "$__range": "1h", "$__auto": "15s"}
+
+
+def filled(expr: str) -> str:
+    """Return a query with values for its variables."""
+    for name, value in _VALUES.items():
+        expr = expr.replace(name, value)
+    return re.sub(r"\$\{\w+:regex\}", "x", expr)
 
 
 def metrics_of(expr: str) -> set[str]:
     """Return the names of the metrics in a query of PromQL."""
-    for part in (_STRINGS, _LABELS, _MATCHERS, _RANGES):
-        expr = part.sub(" ", expr)
-    return {name for name in _NAME.findall(expr) if name.lower() not in _KEYWORDS}
+    return {
+        node.name for node in walk(parse(filled(expr))) if isinstance(node, Selector) and node.name
+    }
 
 
 def tree(dashboard: Dashboard) -> dict[str, Any]:

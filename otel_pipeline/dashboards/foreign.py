@@ -12,6 +12,8 @@ __all__ = ["ALL"]
 
 # Prometheus itself.
 ALERTS: Final = "ALERTS"
+#: An alert that always fires, so that its silence is noticed.
+WATCHDOG: Final = "Watchdog"
 UP: Final = "up"
 SCRAPE_DURATION: Final = "scrape_duration_seconds"
 SCRAPE_SAMPLES: Final = "scrape_samples_scraped"

@@ -48,7 +48,10 @@ _QUEUES = (
 )
 # Alerts about telemetry itself have no pipeline, and concern all of them.
 _FIRING = selector(
-    foreign.ALERTS, equal("alertstate", "firing"), variable("pipeline", or_empty=True)
+    foreign.ALERTS,
+    equal("alertstate", "firing"),
+    f'alertname!="{foreign.WATCHDOG}"',
+    variable("pipeline", or_empty=True),
 )
 _NO_BATCHES = "no batches"
 

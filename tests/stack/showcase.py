@@ -10,10 +10,12 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from otel_pipeline import semconv
-from otel_pipeline.alerts import recorded
+import yaml
+
+from otel_pipeline.alerts.files import files
+from otel_pipeline.alerts.settings import PipelineSettings, Settings, Slo
 from tests.stack import programs, shipped
 from tests.stack.grafana import Backends
 
@@ -37,34 +39,18 @@ groups:
 """
 
 
-def slo_rules() -> str:
-    """Return the rules of objectives of `orders`: few errors, and few slow batches."""
-    slow = semconv.PROCESSING_DURATION.name
-    records = semconv.RECORDS_PROCESSED.name
-    bad = {
-        "records": _rate(records, 'status="error"'),
-        "latency": " - ".join((_rate(f"{slow}_count"), _rate(f"{slow}_bucket", 'le="0.05"'))),
-    }
-    total = {"records": _rate(records), "latency": _rate(f"{slow}_count")}
-    rules = [
-        *(
-            _rule(recorded.SLO_OBJECTIVE.name, f"vector({objective})", slo, pipeline="orders")
-            for slo, objective in (("records", 0.98), ("latency", 0.8))
-        ),
-        *(_rule(recorded.SLO_BAD.name, expr, slo) for slo, expr in bad.items()),
-        *(_rule(recorded.SLO_TOTAL.name, expr, slo) for slo, expr in total.items()),
-        *({"record": one.name, "expr": one.expression} for one in recorded.SLO_ERRORS.values()),
-        {"record": recorded.SLO_BUDGET.name, "expr": recorded.SLO_BUDGET.expression},
-    ]
-    return json.dumps({"groups": [{"name": "objectives", "interval": "5s", "rules": rules}]})
-
-
-def _rate(metric: str, more: str = 'pipeline!=""') -> str:
-    return f'sum by (pipeline) (rate({metric}{{pipeline="orders",{more}}}[1m]))'
-
-
-def _rule(record: str, expr: str, slo: str, **labels: str) -> dict[str, Any]:
-    return {"record": record, "expr": expr, "labels": {"slo": slo, **labels}}
+def rules() -> dict[str, str]:
+    """Return the rules that `otel-pipeline alerts` writes, with objectives, evaluated each 5 s."""
+    objectives = (Slo("records", 0.98), Slo("latency", 0.95, seconds=0.05), Slo("freshness", 0.95))
+    settings = Settings(pipelines={"orders": PipelineSettings(slos=objectives)})
+    found = {"showcase.yml": RULES}
+    for path, text in files(settings).items():
+        if path.startswith("rules/"):
+            document = yaml.safe_load(text)
+            for group in document["groups"]:
+                group["interval"] = "5s"
+            found[path.removeprefix("rules/")] = json.dumps(document)
+    return found
 
 
 @dataclass(frozen=True)
@@ -96,7 +82,7 @@ def showcase() -> Iterator[Showcase]:
                     "alertmanager.yml": [shipped.address(alerts)],
                     "stack.yml": [shipped.address(alerts), shipped.address(loki)],
                 },
-                rules={"showcase.yml": RULES, "objectives.yml": slo_rules()},
+                rules=rules(),
             )
         )
         collector = undo.enter_context(

@@ -11,14 +11,34 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from otel_pipeline import semconv
+from otel_pipeline.alerts import rule_files
+from otel_pipeline.alerts.files import files as alert_files
+from otel_pipeline.alerts.lint import lint
 from otel_pipeline.alerts.recorded import ALL_RECORDED
+from otel_pipeline.alerts.settings import PipelineSettings, Settings, Slo
 from otel_pipeline.dashboards import DASHBOARDS, foreign
-from tests.dashboards import ALL, OWN, data_panels, metrics_of, panels, promql, targets, tree
+from tests.dashboards import (
+    ALL,
+    OWN,
+    data_panels,
+    filled,
+    metrics_of,
+    panels,
+    promql,
+    targets,
+    tree,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from otel_pipeline.dashboards import Dashboard
+
+#: A panel may be empty, and shows metrics that are not ours.
+NOT_FOR_QUERIES = {"may-be-absent", "unknown-metric"}
+#: It compares totals: what was made, and what became of it. Growth does, where a counter is new.
+LEDGER = "Unaccounted items"
 
 each_dashboard = pytest.mark.parametrize("dashboard", ALL, ids=lambda one: one.uid)
 
@@ -39,28 +59,6 @@ def known_names(specs: Iterable[semconv.MetricSpec] = semconv.ALL_METRICS) -> se
 def unknown_names(dashboards: Iterable[Dashboard], known: set[str]) -> set[str]:
     used = {name for one in dashboards for _, expr in promql(one) for name in metrics_of(expr)}
     return used - known
-
-
-@pytest.mark.parametrize(
-    ("expr", "names"),
-    [
-        ("up", {"up"}),
-        (
-            'sum by (a, b) (rate(x_total{c="}y"}[5m])) / on (a) (z:s:r5m > 0)',
-            {"x_total", "z:s:r5m"},
-        ),
-        (
-            "max by (p) (l[$__range]) and ignoring (s) (q == on (p) group_left () r)",
-            {"l", "q", "r"},
-        ),
-        ("count({job=~`a`}) or vector(0)", set()),
-        ("a offset $__range unless b offset 5m", {"a", "b"}),
-        ("histogram_quantile(0.95, sum by (le) (d_bucket)) >= 0", {"d_bucket"}),
-    ],
-)
-def test_names_are_found_in_queries(expr: str, names: set[str]) -> None:
-    """Functions, labels, strings and ranges are no metrics."""
-    assert metrics_of(expr) == names
 
 
 def test_queries_use_known_names_only() -> None:
@@ -97,7 +95,35 @@ def test_only_the_objectives_need_the_recording_rules() -> None:
     assert needing == {"otel-pipeline-slo"}
 
 
+def test_alerts_lead_to_dashboards_that_exist() -> None:
+    """What an alert links to is there, and takes the variables that the link sets."""
+    variables = {one.uid: {variable.name for variable in one.variables} for one in DASHBOARDS}
+    settings = Settings(pipelines={"orders": PipelineSettings(slos=(Slo("records", 0.99),))})
+    text = "".join(alert_files(settings).values())
+    links = set(re.findall(r"/d/([\w-]+)((?:[?&]var-\w+=)?)", text))
+    assert {uid for uid, _ in links} >= {"otel-pipeline-overview", "otel-pipeline-slo"}
+    for uid, variable in links:
+        assert uid in variables
+        assert not variable or variable[5:-1] in variables[uid], (uid, variable)
+
+
 # --- Queries ----------------------------------------------------------------------------------
+
+
+@each_dashboard
+def test_the_linter_of_rules_finds_nothing(dashboard: Dashboard, tmp_path: Path) -> None:
+    """Queries have none of the mistakes for which the rules of alerts are searched."""
+    queries = [(title, expr) for title, expr in promql(dashboard) if title != "variable"]
+    rules = [{"record": "a:query", "expr": filled(expr)} for _, expr in queries]
+    file = tmp_path / "queries.yml"
+    file.write_text(json.dumps({"groups": [{"name": "queries", "rules": rules}]}))
+    read = rule_files.read(str(file))
+    assert (len(read.rules), read.problems) == (len(queries), [])
+    for (title, _), rule in zip(queries, read.rules, strict=True):
+        found = {one.id for one in lint([rule]).findings} - NOT_FOR_QUERIES
+        if title == LEDGER or "or increase(" in rule.text:
+            found.discard("counter-without-rate")
+        assert found == set(), (title, rule.text)
 
 
 @each_dashboard
