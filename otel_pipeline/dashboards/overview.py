@@ -20,6 +20,7 @@ from otel_pipeline.dashboards.promql import (
     buckets,
     counted,
     equal,
+    largest,
     or_zero,
     quantile,
     rate,
@@ -33,13 +34,23 @@ from otel_pipeline.semconv import (
     QUEUE_INFO,
     QUEUE_SIZE,
     RECORDS_PROCESSED,
+    STAGE_RECORDS,
     Status,
 )
 
 __all__ = ["OVERVIEW"]
 
-_RECORDS = rate(selector(RECORDS_PROCESSED, OF_PIPELINE))
-_ERRORS = rate(selector(RECORDS_PROCESSED, equal("status", Status.ERROR), OF_PIPELINE))
+
+def _records(*matchers: str, labels: tuple[str, ...] = ("pipeline",)) -> str:
+    """Return records a second: of a pipeline's batches, else of its busiest stage."""
+    batches = rate(selector(RECORDS_PROCESSED, *matchers, OF_PIPELINE))
+    stages = rate(selector(STAGE_RECORDS, *matchers, OF_PIPELINE))
+    busiest = largest(labels, sum_by((*labels, "stage"), stages))
+    return f"{sum_by(labels, batches)} or on (pipeline) {busiest}"
+
+
+_RECORDS = _records()
+_ERRORS = _records(equal("status", Status.ERROR))
 _LINKS = (TO_DETAIL, TO_TRACES, TO_LINES)
 # A queue's size does not say whose it is; its info, of the same process, does.
 _QUEUES = (
@@ -60,7 +71,8 @@ _NOW = Row(
     (
         number(
             "Records per second",
-            "Records that batches finish, whatever became of them, all chosen pipelines together.",
+            "Records of batches, whatever became of them, all chosen pipelines together. Of a "
+            "pipeline without batches, those of the stage with most.",
             Query(sum_by([], _RECORDS)),
             unit="recps",
             no_value=_NO_BATCHES,
@@ -115,16 +127,14 @@ _RECORDS_ROW = Row(
         lines(
             "Records per second by pipeline",
             "Throughput of each pipeline. Batch jobs show where they ran.",
-            Query(sum_by(["pipeline"], _RECORDS), "{{pipeline}}"),
+            Query(_RECORDS, "{{pipeline}}"),
             unit="recps",
             links=_LINKS,
         ),
         lines(
             "Error rate by pipeline",
             "The share of records that failed; lines end where nothing is processed.",
-            Query(
-                ratio(sum_by(["pipeline"], _ERRORS), sum_by(["pipeline"], _RECORDS)), "{{pipeline}}"
-            ),
+            Query(ratio(f"({_ERRORS})", f"({_RECORDS})"), "{{pipeline}}"),
             thresholds=bad_from(0.05, warn=0.01),
             links=_LINKS,
             unit="percentunit",
@@ -132,7 +142,7 @@ _RECORDS_ROW = Row(
         lines(
             "Records per second by status",
             "What became of the records: success, error, or skipped on purpose.",
-            Query(sum_by(["status"], _RECORDS), "{{status}}"),
+            Query(sum_by(["status"], _records(labels=("pipeline", "status"))), "{{status}}"),
             unit="recps",
             stacked=True,
         ),

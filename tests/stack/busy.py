@@ -24,6 +24,7 @@ ODD_NAME = r"""it's "odd\.*" {|} $1"""
 ODD_QUEUE = "to-load"  # the other pipeline has one of that name, in another program
 
 orders = Pipeline("orders", expected_interval="1h")
+sorting = Pipeline("sorting", mode="stream")  # it has stages, and no batches
 nightly = Pipeline("nightly", expected_interval="1s")
 stream = Pipeline(ODD_NAME, mode="stream", expected_interval="5m")
 log = get_logger("busy")
@@ -119,6 +120,9 @@ def turn_once(turn, waiting, items):
                 events.failed(reason=r'not "parsed\"')
     stream.lag(time.time() - 2 - math.sin(turn / 6))
     stream.queue("events").set(5 + turn % 4)
+    with sorting.stage("sort") as stage:
+        stage.records(40)
+        stage.failed(2, reason="unsortable")
     for customer in range(30):
         CUSTOMERS.labels(str(customer)).inc()
         BASKET.labels("north" if customer % 2 else "south").observe(customer * 3 % 50)

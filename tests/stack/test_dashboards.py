@@ -144,6 +144,25 @@ def test_a_heat_map_has_one_row_for_a_bound(show: Showcase, uid: str) -> None:
             assert len({float(bound) for bound in bounds}) == len(bounds)
 
 
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Records per second",
+        "Error rate",
+        "Records per second by pipeline",
+        "Error rate by pipeline",
+        "Records per second by status",
+    ],
+)
+def test_a_pipeline_without_batches_is_seen(show: Showcase, title: str) -> None:
+    """Its records are those of the stage with most, as in the rules of alerts."""
+    looked = view(show, "otel-pipeline-overview", pipeline=("sorting",))
+    [panel] = [one for one, _ in panels(looked.dashboard) if one["title"] == title]
+    found = answer(looked, panel["targets"][0])
+    if title.startswith("Error rate"):
+        assert {round(float(one["values"][-1][1]), 6) for one in found} == {round(2 / 42, 6)}
+
+
 def test_several_pipelines_can_be_chosen(show: Showcase) -> None:
     """Two of them are shown, and not the others."""
     looked = view(show, "otel-pipeline-overview", pipeline=(ODD_NAME, "orders"))
