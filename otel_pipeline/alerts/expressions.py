@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import textwrap
 
-__all__ = ["duration", "growth", "indent"]
+__all__ = ["NEW_SERIES", "duration", "growth", "indent"]
+
+#: By this an expression is known that takes `growth()` of something.
+NEW_SERIES = "unless last_over_time("
 
 _UNITS = (("w", 604800), ("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 #: A series that was away for longer than this, and comes back, is a new one.
@@ -52,7 +55,7 @@ def growth(selector: str, window: str) -> str:
     """
     return (
         f"last_over_time({selector}[{window}])\n"
-        f"  unless last_over_time({selector}[{_GAP}] offset {window})\n"
+        f"  {NEW_SERIES}{selector}[{_GAP}] offset {window})\n"
         f"  or increase({selector}[{window}])"
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from otel_pipeline.alerts import datasets, logs, pipelines, routing, scenarios, slos, telemetry
 from otel_pipeline.alerts.rules import document
@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from otel_pipeline.alerts.settings import Settings
 
 __all__ = ["files", "rule_groups"]
+
+# Groups of different intervals cannot be one, and freshness is recorded with the runs.
+_PINT: Final = "# pint file/disable rule/dependency\n"
+_RECEIVERS: Final = """\
+# A receiver without a way to tell tells nobody. Who is told, and how, is in the section `receivers`
+# of the settings that the command is given with --config. Secrets stay in files that only
+# Alertmanager reads.
+"""
 
 
 def rule_groups(settings: Settings) -> Mapping[str, tuple[Group, ...]]:
@@ -44,13 +52,13 @@ def files(settings: Settings) -> Mapping[str, str]:
     """
     rules = rule_groups(settings)
     found = {
-        f"rules/{name}": document({"groups": [group.as_yaml() for group in groups]})
+        f"rules/{name}": document({"groups": [group.as_yaml() for group in groups]}, comment=_PINT)
         for name, groups in rules.items()
     }
     found |= {
         f"tests/{name}": document(content)
         for name, content in scenarios.test_files(settings, list(rules)).items()
     }
-    found["alertmanager.yml"] = document(routing.alertmanager(settings))
+    found["alertmanager.yml"] = document(routing.alertmanager(settings), comment=_RECEIVERS)
     found["loki/logs.yml"] = document({"groups": [logs.group(settings).as_yaml()]})
     return found

@@ -18,7 +18,11 @@ _STREAMS: Final = '{service_name=~".+"}'
 _PIPELINE: Final = label("pipeline")
 _OVERVIEW: Final = "/d/otel-pipeline-overview?var-pipeline={{ $labels.pipeline | urlquery }}"
 # By OTLP the fields are structured metadata; what an agent read from stdout has them in the line.
-_FIELDS: Final = f'| json line_pipeline="{LogField.PIPELINE}", line_level="{LogField.LEVEL}"'
+# A line that is no JSON is no error, then.
+_FIELDS: Final = (
+    f'| json line_pipeline="{LogField.PIPELINE}", line_level="{LogField.LEVEL}"'
+    " | drop __error__, __error_details__"
+)
 _UNIFY: Final = (
     "| label_format "
     "pipeline=`{{ or .pipeline .line_pipeline }}`, "
@@ -42,7 +46,7 @@ def _burst(settings: Settings, window: str) -> AlertRule:
         "LogErrorBurst",
         "sum by (pipeline) (\n"
         f"  count_over_time(\n"
-        f"    {_STREAMS} {_FIELDS} {_UNIFY}\n"
+        f"    {_STREAMS}\n      {_FIELDS}\n      {_UNIFY}\n"
         f'      | level=~"error|critical|fatal" | pipeline!="" [{window}]\n'
         "  )\n"
         f") > {threshold:.12g}",
@@ -58,7 +62,7 @@ def _run_failed(settings: Settings, window: str) -> AlertRule:
         "LogRunFailed",
         "sum by (pipeline) (\n"
         f"  count_over_time(\n"
-        f"    {_STREAMS} |= `{Event.RUN_FAILED}` {_FIELDS} {_UNIFY}\n"
+        f"    {_STREAMS} |= `{Event.RUN_FAILED}`\n      {_FIELDS}\n      {_UNIFY}\n"
         f'      | pipeline!="" [{window}]\n'
         "  )\n"
         ") > 0",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from otel_pipeline import semconv
@@ -48,10 +49,18 @@ def group(settings: Settings) -> Group:
         RecordRule(series, series.with_parameters(settings.parameters)) for series in _RECORDED
     ]
     for name, make in _ALERTS.items():
-        rules += [make(settings, selector, given) for selector, given in settings.scopes(name)]
+        for pipeline, selector, given in settings.scopes(name):
+            rule = make(settings, selector, given)
+            rules.append(rule if pipeline is None else _of_one(rule, pipeline))
     if settings.alerts["QueueGrowing"].enabled:
         rules.append(_queue_growing(settings))
     return Group("otel-pipeline", tuple(rules))
+
+
+def _of_one(rule: AlertRule, pipeline: str) -> AlertRule:
+    """Return a rule that differs by its labels from those of the same alert for others."""
+    text = f'{{{{ "{quoted(pipeline)}" }}}}' if "{{" in pipeline else pipeline
+    return replace(rule, labels={**rule.labels, "pipeline": text})
 
 
 def _high_error_rate(settings: Settings, selector: str, given: Alert) -> AlertRule:
@@ -196,14 +205,8 @@ def _queue_growing(settings: Settings) -> AlertRule:
     return alert_rule(
         settings,
         "QueueGrowing",
-        "(\n"
-        f"  {size} > {given.need('threshold'):.12g}\n"
-        f"  and min_over_time({size}[{now}]) > max_over_time({size}[{now}] offset {before})\n"
-        ")\n"
-        "* on (queue_name) group_left (pipeline) (\n"
-        f"  group by (queue_name, pipeline) ({semconv.QUEUE_INFO.name})\n"
-        f"  or on (queue_name) group by (queue_name) ({size})\n"
-        ")",
+        f"{size} > {given.need('threshold'):.12g}\n"
+        f"and min_over_time({size}[{now}]) > max_over_time({size}[{now}] offset {before})",
         f"The queue {label('queue_name')} grows",
         f"{{{{ $value | humanize }}}} items wait in {label('queue_name')} of {_PIPELINE}, more "
         f"than {before} ago, and it has not been shorter since.",

@@ -241,10 +241,14 @@ LASTING: Final = Recorded(
     "1 for each pipeline that should have records all the time, and whose process should not end.",
     f"{WATCHED.name}\nunless on (pipeline) {_BATCH}",
 )
+_QUEUE_INFO: Final = semconv.QUEUE_INFO.name
 QUEUE_SIZE: Final = Recorded(
     "queue:queue_size:sum",
-    ("queue_name",),
-    "Items that wait in a queue, over all processes.",
+    ("pipeline", "queue_name"),
+    "Items that wait in a queue, over all processes, with its pipeline where that is known.",
+    f"sum by (queue_name) ({semconv.QUEUE_SIZE.name})\n"
+    f"  * on (queue_name) group_left (pipeline) group by (pipeline, queue_name) ({_QUEUE_INFO})\n"
+    "or on (queue_name)\n"
     f"sum by (queue_name) ({semconv.QUEUE_SIZE.name})",
 )
 DATASET_UPDATE: Final = Recorded(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from otel_pipeline.alerts.expressions import duration
+from otel_pipeline.alerts.expressions import NEW_SERIES, duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ class RecordRule:
 
     def as_yaml(self) -> dict[str, Any]:
         """Return the rule as it stands in a file."""
-        rule: dict[str, Any] = {"record": self.series.name, "expr": self.expression}
+        rule: dict[str, Any] = {"record": self.series.name, "expr": _explained(self.expression)}
         if self.labels:
             rule["labels"] = dict(self.labels)
         return rule
@@ -47,7 +47,7 @@ class AlertRule:
 
     def as_yaml(self) -> dict[str, Any]:
         """Return the rule as it stands in a file."""
-        rule: dict[str, Any] = {"alert": self.name, "expr": self.expression}
+        rule: dict[str, Any] = {"alert": self.name, "expr": _explained(self.expression)}
         if self.hold:
             rule["for"] = duration(self.hold)
         if self.keep:
@@ -118,6 +118,16 @@ def alert_rule(
     )
 
 
+def _explained(expression: str) -> str:
+    """Return an expression with a comment for linters, where it does what looks like a mistake."""
+    if NEW_SERIES in expression:
+        return (
+            "# otel-pipeline: allow counter-without-rate: what a new series has, it grew by\n"
+            f"{expression}"
+        )
+    return expression
+
+
 class _Dumper(yaml.SafeDumper):
     """Writes expressions as blocks, and lists as they are read best."""
 
@@ -135,11 +145,19 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
 
 _Dumper.add_representer(str, _text)
 
-_MADE_BY: Final = "# Written by `otel-pipeline alerts`; the next time it is written anew.\n"
+_MADE_BY: Final = """\
+# Written by `otel-pipeline alerts`; the next time it is written anew.
+"""
 
 
-def document(content: Mapping[str, Any]) -> str:
-    """Return a YAML file that says who wrote it."""
-    return _MADE_BY + yaml.dump(
+def document(content: Mapping[str, Any], *, comment: str = "") -> str:
+    """Return a YAML file that says who wrote it.
+
+    Args:
+        content: What it has.
+        comment: Further lines of comment at its top.
+    """
+    text = yaml.dump(
         content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf")
     )
+    return _MADE_BY + comment + text

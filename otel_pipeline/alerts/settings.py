@@ -259,14 +259,15 @@ class Settings:
             (name, slo) for name, pipeline in self.pipelines.items() for slo in pipeline.slos
         )
 
-    def scopes(self, alert: str) -> list[tuple[str, Alert]]:
-        """Return selectors of pipelines, each with the settings that an alert has for them.
+    def scopes(self, alert: str) -> list[tuple[str | None, str, Alert]]:
+        """Return pipelines and their selectors, with the settings that an alert has for them.
 
         Args:
             alert: One of `PER_PIPELINE`.
 
         Returns:
-            First that of all pipelines without settings of their own. Disabled ones are left out.
+            First None and the selector of all pipelines without settings of their own. Disabled
+            ones are left out.
         """
         own = {
             name: pipeline.alerts[alert]
@@ -274,9 +275,11 @@ class Settings:
             if alert in pipeline.alerts
         }
         others = f'{{pipeline!~"{"|".join(map(literal, own))}"}}' if own else ""
-        found = [(others, self.alerts[alert])]
-        found += [(f'{{pipeline="{quoted(name)}"}}', given) for name, given in own.items()]
-        return [(selector, given) for selector, given in found if given.enabled]
+        if len(own) == 1:
+            others = f'{{pipeline!="{quoted(*own)}"}}'
+        found: list[tuple[str | None, str, Alert]] = [(None, others, self.alerts[alert])]
+        found += [(name, f'{{pipeline="{quoted(name)}"}}', given) for name, given in own.items()]
+        return [one for one in found if one[2].enabled]
 
 
 def quoted(text: str) -> str:

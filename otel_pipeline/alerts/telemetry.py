@@ -134,7 +134,7 @@ def _watchdog(settings: Settings) -> AlertRule:
     return alert_rule(
         settings,
         "Watchdog",
-        "vector(1)",
+        "vector(1) > 0",
         "Alerts arrive",
         "This alert always fires (its value is {{ $value }}). Whoever waits for it and hears "
         "nothing knows that alerts do not arrive.",

@@ -131,18 +131,25 @@ def alertmanager(program: str = "alertmanager") -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def loki() -> Iterator[Server]:
-    """Run Loki as compose does."""
+def loki(*arguments: str, **environ: str) -> Iterator[Server]:
+    """Run Loki as compose does.
+
+    Args:
+        arguments: Further arguments, such as `-ruler.evaluation-interval=1s`.
+        environ: Variables of its configuration, such as `LOKI_ALERTMANAGER_URL`.
+    """
 
     def start(folder: Path, ports: Mapping[str, int]) -> _Start:
         return _Start(
-            [*_arguments("loki", folder), *_AT_ONCE],
+            [*_arguments("loki", folder), *_AT_ONCE, *arguments],
             f"http://{_HOST}:{ports['http']}/ready",
             environ={
                 "LOKI_HTTP_ADDRESS": _HOST,
                 "LOKI_HTTP_PORT": str(ports["http"]),
                 "LOKI_GRPC_PORT": str(ports["grpc"]),
                 "LOKI_DATA": str(folder / "data"),
+                "LOKI_RULES": str(folder / "loki" / "rules"),
+                **environ,
             },
         )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from scripts import alert_rules
 from tests.stack import shipped
 from tests.stack.build import COLLECTOR, PROGRAMS
 from tests.stack.shipped import PROVISIONING
@@ -183,6 +184,18 @@ def test_everything_has_an_end() -> None:
     tempo = yaml.safe_load((COLLECTOR / "tempo" / "tempo.yaml").read_text())
     assert tempo["overrides"]["defaults"]["compaction"]["block_retention"] == "336h"
     assert tempo["overrides"]["defaults"]["metrics_generator"]["processors"] == []
+
+
+def test_the_alert_rules_are_those_that_the_command_writes() -> None:
+    """What is shipped is neither older than the code nor changed by hand."""
+    wanted = alert_rules.shipped()
+    assert {path: path.read_text(encoding="utf-8") for path in wanted} == dict(wanted)
+    found = {
+        path
+        for folder in ("prometheus/rules", "alertmanager", "loki/rules")
+        for path in (COLLECTOR / folder).rglob("*.yml")
+    }
+    assert found - set(wanted) == {COLLECTOR / "prometheus/rules/stack.yml"}
 
 
 def test_targets_are_services_of_the_stack() -> None:

@@ -18,7 +18,7 @@ _STEP: Final = 60
 _HOUR: Final = 3600
 #: Steps of a good time, of a bad one that is long enough for every objective, and of a good one
 #: after which the short windows are good again.
-_GOOD, _BAD, _AGAIN = 30, 240, 45
+_GOOD, _BAD, _AGAIN = 30, 80, 45
 
 
 def _cases(alert: str) -> Callable[[Settings], list[Case]]:
