@@ -162,7 +162,7 @@ def main() -> None:
         for dashboard in DASHBOARDS:
             tree = json.loads(json.dumps(dashboard.to_json()))
             path = args.out / f"{dashboard.uid.replace('otel-pipeline-', 'dashboard-')}.png"
-            draw(View(tree, running.backends, min(args.seconds, 600), {}), path)
+            draw(View(tree, running.backends, args.seconds + 60, {}), path)
             quantized(path)
             print(f"{path} {path.stat().st_size // 1024} KiB", flush=True)
 

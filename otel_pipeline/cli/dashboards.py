@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -117,7 +118,7 @@ def _page(source: str) -> str:
     try:
         with urllib.request.urlopen(request, timeout=_SECONDS) as response:  # noqa: S310
             body: bytes = response.read(_MOST_BYTES + 1)
-    except OSError as error:  # URLError and HTTPError are
+    except (OSError, HTTPException) as error:  # URLError and HTTPError are OSErrors
         if isinstance(error, urllib.error.HTTPError):
             error.close()
         raise CommandError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,27 @@ def test_a_page_of_nothing_is_told(
     assert cli.main(arguments) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_server_that_speaks_no_http_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The port of another program is a message, and no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"220 mail.example ready\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        source = f"http://127.0.0.1:{server.getsockname()[1]}/metrics"
+        arguments = ["dashboards", "--out", str(tmp_path / "out"), "--from-metrics", source]
+        assert cli.main(arguments) == 2
+        thread.join()
+    assert f"cannot read {source}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("source", ["missing.txt", "http://127.0.0.1:9/metrics", "ftp://x/metrics"])
