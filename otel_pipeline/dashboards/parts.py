@@ -25,6 +25,7 @@ __all__ = [
     "OF_STAGE",
     "PIPELINE",
     "RATIO",
+    "ROW_LINKS",
     "STAGE",
     "TO_DETAIL",
     "TO_LINES",
@@ -84,7 +85,6 @@ RATIO: Final[dict[str, Any]] = {"unit": "percentunit", "minimum": 0, "maximum": 
 
 # --- Links ------------------------------------------------------------------------------------
 
-_CLICKED: Final = "${__field.labels.pipeline:percentencode}"
 _TIME: Final = {"from": "${__from}", "to": "${__to}"}
 
 
@@ -106,24 +106,32 @@ def _encoded(found: re.Match[str]) -> str:
     return found[1] or quote(found[2], safe="")
 
 
-#: From a series of a pipeline to its traces and its log lines.
-TO_TRACES: Final = Link(
-    "Traces of ${__field.labels.pipeline}",
-    _explore(
-        TEMPO,
-        {"queryType": "traceql", "query": f"{{ span.{Attr.PIPELINE_NAME} = `{_CLICKED}` }}"},
-    ),
-)
-TO_LINES: Final = Link(
-    "Log lines of ${__field.labels.pipeline}",
-    _explore(LOKI, {"expr": f"{{service_name=~`.+`}} | {LogField.PIPELINE}=`{_CLICKED}`"}),
-)
-#: From a series of a pipeline to what its stages do.
-TO_DETAIL: Final = Link(
-    "Stages of ${__field.labels.pipeline}",
-    f"/d/{DETAIL}?var-pipeline={_CLICKED}&from=${{__from}}&to=${{__to}}"
-    f"&var-datasource=${{{PROMETHEUS.name}}}&var-loki=${{{LOKI.name}}}&var-tempo=${{{TEMPO.name}}}",
-)
+def _links(clicked: str) -> tuple[Link, Link, Link]:
+    """Return links to the stages, traces and log lines of a pipeline.
+
+    Args:
+        clicked: What Grafana calls the name of the pipeline that was clicked.
+    """
+    shown, name = f"${{{clicked}}}", f"${{{clicked}:percentencode}}"
+    traces = {"queryType": "traceql", "query": f"{{ span.{Attr.PIPELINE_NAME} = `{name}` }}"}
+    lines = {"expr": f"{{service_name=~`.+`}} | {LogField.PIPELINE}=`{name}`"}
+    sources = "".join(
+        f"&var-{source.name}=${{{source.name}}}" for source in (PROMETHEUS, LOKI, TEMPO)
+    )
+    return (
+        Link(
+            f"Stages of {shown}",
+            f"/d/{DETAIL}?var-pipeline={name}&from=${{__from}}&to=${{__to}}{sources}",
+        ),
+        Link(f"Traces of {shown}", _explore(TEMPO, traces)),
+        Link(f"Log lines of {shown}", _explore(LOKI, lines)),
+    )
+
+
+#: From a series of a pipeline to what its stages do, its traces and its log lines.
+TO_DETAIL, TO_TRACES, TO_LINES = _links("__field.labels.pipeline")
+#: The same from a row of a table, whose column *Pipeline* has the name.
+ROW_LINKS: Final = _links("__data.fields.Pipeline")
 
 # --- Log lines --------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from otel_pipeline.dashboards.panels import bars, lines, number, states, table
 from otel_pipeline.dashboards.parts import (
     OF_PIPELINE,
     PIPELINE,
+    ROW_LINKS,
     TO_DETAIL,
     TO_LINES,
     TO_TRACES,
@@ -134,7 +135,7 @@ _TABLE = Row(
             merge=True,
             sort="Of the interval",
             width=24,
-            links=_LINKS,
+            links=ROW_LINKS,
             overrides=(
                 Override(
                     "Last run",

@@ -23,6 +23,7 @@ from otel_pipeline.dashboards.panels import bars, lines, table
 from otel_pipeline.dashboards.parts import (
     OF_PIPELINE,
     PIPELINE,
+    ROW_LINKS,
     TO_DETAIL,
     TO_LINES,
     TO_TRACES,
@@ -112,7 +113,7 @@ _BUDGETS = Row(
             merge=True,
             width=8,
             unit="percentunit",
-            links=_LINKS,
+            links=ROW_LINKS,
             no_value=_NO_RULES,
             overrides=(Override("Objective", {"decimals": 3}),),
         ),

@@ -103,6 +103,17 @@ def test_a_panel_shows_data(show: Showcase, uid: str, id_: int) -> None:
             assert {len(point["labels"]["trace_id"]) for point in points} == {32}
 
 
+def test_a_panel_without_data_is_noticed(show: Showcase) -> None:
+    """A query that has the old name of a metric finds nothing, and waiting for it fails."""
+    looked = view(show, "otel-pipeline-overview")
+    target = next(panels(looked.dashboard))[0]["targets"][0]
+    assert answer(looked, target)
+    renamed = {**target, "expr": target["expr"].replace("records", "rows")}
+    assert renamed != target
+    with pytest.raises(TimeoutError, match="nothing came"):
+        until(lambda: looked.answer(renamed, looked.values()), seconds=0)
+
+
 @pytest.mark.parametrize("id_", [panel["id"] for panel, _ in panels(TREES["otel-pipeline-detail"])])
 def test_a_row_works_for_each_stage(show: Showcase, id_: int) -> None:
     """Whatever stage a row is for, its queries are valid."""

@@ -7,6 +7,7 @@ import json
 import re
 import warnings
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
@@ -17,6 +18,7 @@ from otel_pipeline.alerts.lint import lint
 from otel_pipeline.alerts.recorded import ALL_RECORDED
 from otel_pipeline.alerts.settings import PipelineSettings, Settings, Slo
 from otel_pipeline.dashboards import DASHBOARDS, foreign
+from otel_pipeline.dashboards.parts import TO_LINES, TO_TRACES
 from tests.dashboards import (
     ALL,
     OWN,
@@ -93,6 +95,50 @@ def test_only_the_objectives_need_the_recording_rules() -> None:
     recorded = {one.name for one in ALL_RECORDED}
     needing = {one.uid for one in ALL for _, expr in promql(one) if metrics_of(expr) & recorded}
     assert needing == {"otel-pipeline-slo"}
+
+
+def test_what_is_clicked_knows_its_pipeline() -> None:
+    """A series with links has the label, and a table the column, from which they take the name."""
+    for dashboard in DASHBOARDS:
+        for panel in dashboard.panels():
+            for link in panel.links:
+                if panel.type == "table":
+                    assert "${__data.fields.Pipeline" in link.url, panel.title
+                    assert (
+                        "Pipeline" in panel.transformations[-1]["options"]["renameByName"].values()
+                    )
+                else:
+                    assert "${__field.labels.pipeline" in link.url, panel.title
+                    for query in panel.queries:
+                        assert re.search(r"by \([^)]*\bpipeline\b", query.expr), panel.title
+
+
+@pytest.mark.parametrize("name", ["orders", "with space/and & more", "é%20?#"])
+def test_a_click_asks_for_the_pipeline_that_was_clicked(name: str) -> None:
+    """Links to traces and log lines hold a query that Grafana can read, with the name in it."""
+    values = {
+        "${__field.labels.pipeline:percentencode}": quote(name, safe=""),
+        "${tempo}": "tempo-uid",
+        "${loki}": "loki-uid",
+        "${__from}": "1000",
+        "${__to}": "2000",
+    }
+    asked = []
+    for link in (TO_TRACES, TO_LINES):
+        url = link.url
+        for variable, value in values.items():
+            url = url.replace(variable, value)
+        parameters = parse_qs(urlsplit(url).query, strict_parsing=True)
+        assert (parameters["schemaVersion"], parameters["orgId"]) == (["1"], ["1"])
+        [pane] = json.loads(parameters["panes"][0]).values()
+        assert pane["range"] == {"from": "1000", "to": "2000"}
+        [query] = pane["queries"]
+        assert query["datasource"]["uid"] == pane["datasource"]
+        asked.append((pane["datasource"], query.get("query") or query["expr"]))
+    assert asked == [
+        ("tempo-uid", f"{{ span.pipeline.name = `{name}` }}"),
+        ("loki-uid", f"{{service_name=~`.+`}} | pipeline=`{name}`"),
+    ]
 
 
 def test_alerts_lead_to_dashboards_that_exist() -> None:
@@ -304,4 +350,4 @@ def test_links_lead_to_dashboards_that_exist() -> None:
                 url = link["url"]
                 assert url.startswith("/explore?") or url.split("?")[0].split("/")[2] in uids
                 used = set(re.findall(r"\$\{(\w+)", url))
-                assert used <= names | {"__field", "__from", "__to"}, (dashboard.uid, url)
+                assert used <= names | {"__field", "__data", "__from", "__to"}, (dashboard.uid, url)
