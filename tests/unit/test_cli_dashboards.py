@@ -14,7 +14,9 @@ from otel_pipeline import cli
 from otel_pipeline.dashboards import DASHBOARDS, PROVISIONING, files
 from tests.dashboards import OWN, PAGE, data_panels, tree
 
-GRAFANA = Path(__file__).parents[2] / "collector" / "grafana"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+GRAFANA = ROOT / "collector" / "grafana"
 
 
 def test_the_files_of_the_stack_are_what_the_command_writes(tmp_path: Path) -> None:
@@ -32,6 +34,14 @@ def test_the_files_of_the_stack_are_what_the_command_writes(tmp_path: Path) -> N
     update = "otel-pipeline dashboards --out collector/grafana"
     assert written == there, f"run `{update}`"
     assert written == files()
+
+
+@pytest.mark.parametrize("uid", [one.uid for one in DASHBOARDS])
+def test_the_documentation_shows_each_dashboard(uid: str) -> None:
+    """There is a picture of each, which is not too large for a page."""
+    name = uid.replace("otel-pipeline-", "dashboard-") + ".png"
+    assert f"(../assets/{name})" in (DOCS / "how-to" / "dashboards.md").read_text(encoding="utf-8")
+    assert 10_000 < (DOCS / "assets" / name).stat().st_size < 300_000
 
 
 def test_the_command_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
