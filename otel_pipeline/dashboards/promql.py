@@ -46,6 +46,10 @@ RANGE: Final = "$__range"
 ANY: Final = ".+"
 
 _LEGACY_METRIC: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+#: What PromQL takes for something else where a metric's name is meant, however it is written.
+_RESERVED: Final = frozenset(
+    "atan2 bool group_left group_right ignoring inf nan on".split(),
+)
 _LEGACY_LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
@@ -114,7 +118,7 @@ def selector(metric: MetricSpec | str, *matchers: str, suffix: str = "") -> str:
     'queue_size{queue_name="to-load"}'
     """
     name = (metric if isinstance(metric, str) else metric.name) + suffix
-    if not _LEGACY_METRIC.fullmatch(name):
+    if not _LEGACY_METRIC.fullmatch(name) or name.lower() in _RESERVED:
         return f"{{{','.join([quote(name), *matchers])}}}"
     return f"{name}{{{','.join(matchers)}}}" if matchers else name
 
