@@ -46,10 +46,9 @@ RANGE: Final = "$__range"
 ANY: Final = ".+"
 
 _LEGACY_METRIC: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-#: What PromQL takes for something else where a metric's name is meant, however it is written.
-_RESERVED: Final = frozenset(
-    "atan2 bool group_left group_right ignoring inf nan on".split(),
-)
+#: Words that PromQL takes for something else than a label or a metric, in any case of letters.
+_NO_LABELS: Final = frozenset({"inf", "nan", "without"})
+_NO_METRICS: Final = _NO_LABELS | {"atan2", "bool", "group_left", "group_right", "ignoring", "on"}
 _LEGACY_LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
@@ -65,7 +64,8 @@ def quote(text: str) -> str:
 
 def label(name: str) -> str:
     """Return a label's name as it is written, quoted where Prometheus 3 asks for it."""
-    return name if _LEGACY_LABEL.fullmatch(name) else quote(name)
+    plain = _LEGACY_LABEL.fullmatch(name) and name.lower() not in _NO_LABELS
+    return name if plain else quote(name)
 
 
 def equal(name: str, value: str) -> str:
@@ -118,7 +118,7 @@ def selector(metric: MetricSpec | str, *matchers: str, suffix: str = "") -> str:
     'queue_size{queue_name="to-load"}'
     """
     name = (metric if isinstance(metric, str) else metric.name) + suffix
-    if not _LEGACY_METRIC.fullmatch(name) or name.lower() in _RESERVED:
+    if not _LEGACY_METRIC.fullmatch(name) or name.lower() in _NO_METRICS:
         return f"{{{','.join([quote(name), *matchers])}}}"
     return f"{name}{{{','.join(matchers)}}}" if matchers else name
 

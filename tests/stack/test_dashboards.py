@@ -270,7 +270,7 @@ def test_a_variable_may_have_any_value(show: Showcase, value: str) -> None:
 @example(name="with space")
 @example(name="GROUP_RIGHT")
 @example(name="Inf")
-@example(name="by")
+@example(name="without")
 def test_a_metric_and_its_labels_may_have_any_name(show: Showcase, name: str) -> None:
     """Names beyond the old rules are quoted, in selectors and in sums."""
     expr = sum_by([name], selector(name, equal(name, "x")))
