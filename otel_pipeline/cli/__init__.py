@@ -21,6 +21,7 @@ __all__ = ["COMMANDS", "main"]
 #: `add_arguments(parser)` and `run(args) -> int`, which returns the exit status.
 COMMANDS: Final = {
     "alerts": "write alert rules, their tests and Alertmanager's configuration",
+    "dashboards": "write Grafana's dashboards, made from the vocabulary",
     "demo": "run a real pipeline over real data and show what its telemetry says",
     "doctor": "check that telemetry arrives, and say what to do where it does not",
     "env": "show every setting, its value, where it comes from and what it means",
