@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,6 +12,7 @@ import yaml
 
 from otel_pipeline.alerts.promql import PromQLError, parse
 from otel_pipeline.alerts.promql.lexer import duration
+from otel_pipeline.alerts.promql.nodes import kind
 from otel_pipeline.alerts.rule_comments import allowances
 from otel_pipeline.errors import CommandError
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.alerts.promql.nodes import Node
 
-__all__ = ["Problem", "Rule", "RuleFile", "read"]
+__all__ = ["Problem", "Rule", "RuleFile", "read", "read_text"]
 
 _MERGE: Final = "<<"
 #: What only LogQL has: something after the stream selector, or its functions.
@@ -99,7 +101,7 @@ def read(name: str) -> RuleFile:
     """Read a rule file.
 
     Args:
-        name: Its path.
+        name: Its path, or `-` for what comes in on standard input.
 
     Returns:
         Its rules, and what of it cannot be used.
@@ -107,12 +109,32 @@ def read(name: str) -> RuleFile:
     Raises:
         CommandError: The file cannot be read.
     """
+    if name == "-":
+        return read_text("<stdin>", sys.stdin.read())
     try:
         text = Path(name).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise CommandError(f"{name} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise CommandError(f"{name} is no text in UTF-8: {error.reason}") from error
+    return read_text(name, text)
+
+
+def read_text(name: str, text: str) -> RuleFile:
+    """Read the text of a rule file.
+
+    Args:
+        name: What problems and rules name as their file.
+        text: The YAML.
+
+    Returns:
+        Its rules, and what of it cannot be used.
+
+    Example:
+        >>> file = read_text("rules.yml", "groups: [{name: a, rules: [{record: b, expr: up}]}]")
+        >>> [rule.name for rule in file.rules]
+        ['b']
+    """
     file = RuleFile(name)
     try:
         _Reader(file, text).read()
@@ -120,6 +142,8 @@ def read(name: str) -> RuleFile:
         file.problems.append(Problem(name, error.line, str(error)))
     except yaml.YAMLError as error:
         file.problems.append(_of_yaml(name, text, error))
+    except RecursionError:
+        file.problems.append(Problem(name, 1, "an anchor (`&`) in it refers to itself"))
     if file.loki:
         file.rules.clear()
         file.problems.clear()
@@ -169,17 +193,17 @@ class _Reader:
         if not isinstance(node, yaml.MappingNode):
             raise _InvalidError("a rule file is a mapping with `groups:`", node.start_mark)
         fields = _fields(node)
-        kind = _text(fields.get("kind"))
-        if kind in _LOKI_KINDS:
+        of = _text(fields.get("kind"))
+        if of in _LOKI_KINDS:
             self._known = self._file.loki = True
         elif "groups" in fields:
             self._groups(fields["groups"])
         elif isinstance(spec := fields.get("spec"), yaml.MappingNode) and "groups" in _fields(spec):
             self._groups(_fields(spec)["groups"])
-        elif kind.endswith("List") and isinstance(items := fields.get("items"), yaml.SequenceNode):
+        elif of.endswith("List") and isinstance(items := fields.get("items"), yaml.SequenceNode):
             for item in items.value:
                 self._document(item)
-        elif kind == "PrometheusRule" or not fields:
+        elif of == "PrometheusRule" or not fields:
             self._known = True  # without rules
 
     def _groups(self, node: yaml.Node) -> None:
@@ -211,6 +235,11 @@ class _Reader:
                 f"{name}: the expression is no PromQL: {error}",
                 _line_at(expr.value, lines, error.position),
             ) from None
+        if kind(parsed) not in ("scalar", "vector"):
+            raise _InvalidError(
+                f"{name}: the expression gives a {kind(parsed)}, and a rule needs a vector",
+                lines[0],
+            )
         labels = fields.get("labels")
         return Rule(
             self._file.name,

@@ -21,6 +21,7 @@ __all__ = ["COMMANDS", "main"]
 #: `add_arguments(parser)` and `run(args) -> int`, which returns the exit status.
 COMMANDS: Final = {
     "alerts": "write alert rules, their tests and Alertmanager's configuration",
+    "dashboards": "write Grafana's dashboards, made from the vocabulary",
     "demo": "run a real pipeline over real data and show what its telemetry says",
     "doctor": "check that telemetry arrives, and say what to do where it does not",
     "env": "show every setting, its value, where it comes from and what it means",
@@ -75,6 +76,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
+        # Not `capitalize`, which makes the names in it small.
         sentence = f"{summary[0].upper()}{summary[1:]}."
         command = commands.add_parser(name, help=summary, description=sentence)
         if name == chosen:

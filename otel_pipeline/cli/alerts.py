@@ -18,6 +18,7 @@ __all__ = ["add_arguments", "run"]
 #: Each sub-command, with its summary. Its module in this package is `alerts_NAME`, and defines
 #: `add_arguments(parser)` and `run(args) -> int`, as those of commands do.
 _ACTIONS: Final = {
+    "backtest": "show what alerts would have done over the past",
     "lint": "find mistakes in alert rules that Prometheus accepts",
 }
 
@@ -47,8 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(act=None)
     actions = parser.add_subparsers(metavar="[ACTION]", parser_class=_ActionParser)
     for name, summary in _ACTIONS.items():
-        sentence = f"{summary[0].upper()}{summary[1:]}."
-        action = actions.add_parser(name, help=summary, description=sentence)
+        action = actions.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
+        )
         action.action = name
 
 

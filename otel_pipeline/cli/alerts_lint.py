@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from otel_pipeline.alerts.lint import DEFAULT_SCRAPE_INTERVAL, lint
+from otel_pipeline.alerts.lint import CHECKS, DEFAULT_SCRAPE_INTERVAL, lint
 from otel_pipeline.alerts.promql.lexer import duration
 from otel_pipeline.alerts.rule_files import read
 from otel_pipeline.errors import CommandError
@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        help="rule files of Prometheus, or PrometheusRule objects; those loaded together, together",
+        help="rule files of Prometheus, or PrometheusRule objects; name those together "
+        "that are loaded together; - is standard input",
     )
     parser.add_argument(
         "--scrape-interval",
@@ -95,6 +96,14 @@ def _say_more(files: list[RuleFile], report: Report) -> None:
     for file in files:
         if file.loki:
             print(f"{file.name}: rules of Loki (LogQL) are not judged", file=sys.stderr)
+    for rule in (rule for file in files for rule in file.rules):
+        if rule.allowed and not rule.allowed & CHECKS.keys():
+            print(
+                f"{rule.file}:{rule.line()}: {rule.name}: its comment allows "
+                f"{', '.join(sorted(rule.allowed))}, which is no check; there are "
+                f"{', '.join(CHECKS)}",
+                file=sys.stderr,
+            )
     rules = _count(sum(len(file.rules) for file in files), "rule")
     allowed = f", {len(report.allowed)} allowed by comments" if report.allowed else ""
     print(f"{rules}: {_count(len(report.findings), 'finding')}{allowed}", file=sys.stderr)

@@ -35,6 +35,7 @@ __all__ = [
     "loki",
     "mounts",
     "prometheus",
+    "set_targets",
 ]
 
 COMPOSE = COLLECTOR / "compose.yaml"
@@ -102,7 +103,7 @@ def prometheus(
         for file in etc.glob("targets/**/*.yml"):
             file.write_text("[]", encoding="utf-8")
         for name, addresses in (targets or {}).items():
-            _write(etc / "targets" / name, json.dumps([{"targets": list(addresses)}]))
+            _write(etc / "targets" / name, _group(addresses))
         for name, text in (rules or {}).items():
             _write(etc / "rules" / name, text)
         address = f"{_HOST}:{ports['http']}"
@@ -180,6 +181,21 @@ def collector(**environ: str) -> Iterator[Server]:
 
     with _running("otelcol", ["http", "grpc", "health", "metrics"], start) as server:
         yield server
+
+
+def set_targets(prometheus: Server, name: str, addresses: Sequence[str]) -> None:
+    """Let a Prometheus that runs scrape these addresses, from now on.
+
+    Args:
+        prometheus: The server.
+        name: The file in `targets/`.
+        addresses: Hosts with their ports.
+    """
+    _write(prometheus.folder / "prometheus" / "targets" / name, _group(addresses))
+
+
+def _group(addresses: Sequence[str]) -> str:
+    return json.dumps([{"targets": list(addresses)}])
 
 
 def address(server: Server, port: str = "http") -> str:

@@ -263,7 +263,7 @@ def test_no_dollar_is_taken_for_a_variable() -> None:
 
 def test_the_folder_of_dashboards_is_mounted() -> None:
     """The provider reads where compose mounts the dashboards."""
-    [provider] = yaml.safe_load((PROVISIONING / "dashboards" / "folder.yaml").read_text())[
+    [provider] = yaml.safe_load((PROVISIONING / "dashboards" / "otel-pipeline.yaml").read_text())[
         "providers"
     ]
     mounts = shipped.mounts("grafana")

@@ -88,6 +88,8 @@ irate(up[5m]) > 0
 x_total > y_total
 last_over_time(x_total[1h]) > 5
 sum(x_total or y_total) > 5
+sum(x_total unless y_total offset 5m) > 5
+sum(x_total unless x_total{a="b"}) > 5
 label_replace(x_total, "a", "b", "c", "d") > 5
 rate(rate(x_total[5m])[10m:]) > 1
 """,
@@ -123,6 +125,8 @@ datasets_anomaly_score > 1
 rate(records_proccessed_total[5m]) > 1
 rate(processing_duration_second_count[5m]) > 1
 rate(recrods_processed_total[5m]) > 1
+rate(recordsprocessed_total[5m]) > 1
+rate(records__processed_total[5m]) > 1
 pipeline_last_run_sucess == 0
 absent({__name__="records_procesed_total"})
 rate(otel_pipeline_item_total[5m]) > 1
@@ -186,6 +190,8 @@ count(x_total) > 3
 count by (job) (x_total) > 3
 time() - timestamp(x_total) > 300
 x_total unless x_total offset 5m
+sum(x_total unless x_total offset 5m or increase(x_total[5m])) > 5
+sum(last_over_time(x_total[5m]) unless last_over_time(x_total[1h] offset 5m)) > 5
 up == 0
 up{job="x"} == 0
 sum(up) < 1

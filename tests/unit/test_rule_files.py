@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,7 @@ def test_the_line_is_that_of_the_part(tmp_path: Path, lines: list[str], line: in
     [
         ("groups: [", 1, "it is no YAML: "),
         ("groups:\n{{- range .Values.x }}\n- name: a\n", 3, "render it first (`helm template`)"),
+        ("groups:\n- &a\n  <<: *a\n", 1, "an anchor (`&`) in it refers to itself"),
         ("- a\n", 1, "a rule file is a mapping with `groups:`"),
         ("foo: 1\n", 1, "it has no rules: a rule file has `groups:` at its top"),
         ("groups: {}\n", 1, "`groups` is a list"),
@@ -150,6 +152,7 @@ def test_the_line_is_that_of_the_part(tmp_path: Path, lines: list[str], line: in
         (rules("- alert: S", "  expr: ''"), 4, "S has no expression"),
         (rules("- alert: S", "  expr: up >"), 5, "S: the expression is no PromQL: an expression"),
         (rules("- alert: S", "  expr: |", "    up >", "    rat(x[5m])"), 7, "did you mean `rate`?"),
+        (rules("- alert: S", "  expr: x[5m]"), 5, "gives a matrix, and a rule needs a vector"),
         (rules("- alert: S", "  expr: rate(x[$__interval])"), 5, "a rule file needs its value"),
         (rules("- alert: S", "  expr: up", "  for: 5 minutes"), 6, "`for`: '5 minutes' is no dur"),
     ],
@@ -237,6 +240,17 @@ def test_a_comment_allows_nothing_else(tmp_path: Path, lines: list[str]) -> None
     assert [id_ for _, id_ in found(tmp_path, rules(*lines))] == ["may-be-absent"]
 
 
+def test_a_comment_that_allows_no_check_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A slip in the id would leave one wondering why the finding is still there."""
+    (tmp_path / "rules.yml").write_text(FILE + "        # otel-pipeline: allow may-be-abset\n")
+    assert run("rules.yml") == 1
+    assert "rules.yml:5: Stalled: its comment allows may-be-abset, which is no check" in (
+        capsys.readouterr().err
+    )
+
+
 def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     """A file that is missing, a folder, and what is no text are told apart."""
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
@@ -255,6 +269,15 @@ def test_a_wrong_scrape_interval_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "rules.yml").write_text(FILE)
     with pytest.raises(CommandError, match="--scrape-interval"):
         run("rules.yml", f"--scrape-interval={text}")
+
+
+def test_standard_input_is_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What another program writes is read from `-`."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(FILE))
+    assert run("-") == 1
+    assert capsys.readouterr().out.startswith("<stdin>:5: Stalled: may-be-absent: ")
 
 
 def test_the_scrape_interval_decides_what_is_short(tmp_path: Path) -> None:

@@ -132,11 +132,27 @@ def _reaching(node: Node, series: Series) -> Iterator[Selector]:
             return
         case Binary() if node.bool_:
             return
+        case Binary() if node.operator == "unless" and _is_new(node):
+            return
         case Binary() if node.operator in COMPARISONS or node.operator in SET_OPERATORS - {"or"}:
             yield from _reaching(node.left if is_vector(node.left) else node.right, series)
         case _:
             for child in children(node):
                 yield from _reaching(child, series)
+
+
+def _is_new(node: Binary) -> bool:
+    """Return whether only series are left that were not there before: they grew by what they have.
+
+    So it is in `x_total unless x_total offset 5m`.
+    """
+    now = {one.name for one in walk(node.left) if isinstance(one, Selector)}
+    before = {
+        one.selector.name if isinstance(one, Range) else one.name
+        for one in walk(node.right)
+        if isinstance(one, (Range, Selector)) and one.modifiers.offset
+    }
+    return now <= before
 
 
 def _gauge(node: Node, series: Series) -> str:

@@ -65,6 +65,8 @@ def _slips(name: str, known: str) -> int | None:
     if ("_" + name).count(":") != ("_" + known).count(":"):
         return None
     words, right = _WORDS.split(name.lower()), _WORDS.split(known)
+    if "".join(words) == "".join(right):
+        return abs(len(words) - len(right))
     if len(words) == len(right):
         return _misspelt(words, right)
     if len(words) > len(right) and not name.lower().startswith(_OWN):

@@ -215,6 +215,8 @@ def kind(node: Node) -> str:  # noqa: PLR0911 - one for each kind of node
             return "scalar" if node.name in _SCALAR_FUNCTIONS else "vector"
         case Unary():
             return kind(node.expr)
+        case Binary() if node.operator in SET_OPERATORS:
+            return "vector"
         case Binary():
             both = (kind(node.left), kind(node.right))
             return "scalar" if both == ("scalar", "scalar") else "vector"

@@ -53,6 +53,7 @@ _POWER: Final = _PRECEDENCE["^"]
 _MATCHERS: Final = ("=", "!=", "=~", "!~")
 #: The deepest nesting that is read; Python's own stack ends not far beyond.
 _DEEPEST: Final = 100
+_MOST_OPERATORS: Final = 500  # in a row; each is a level, too
 #: Words that are never the name of a metric.
 _RESERVED: Final = frozenset({"atan2", "bool", "group_left", "group_right", "ignoring", "on"})
 _GROUPS: Final = ("group_left", "group_right")
@@ -131,8 +132,15 @@ class _Parser:
         if self._depth > _DEEPEST:
             raise PromQLError(f"it is nested deeper than {_DEEPEST} levels", self._next.start)
         left = self._operand()
+        count = 0
         while (operator := self._operator()) and _PRECEDENCE[operator] >= lowest:
             self._at += 1
+            count += 1
+            if count > _MOST_OPERATORS:
+                raise PromQLError(
+                    f"more than {_MOST_OPERATORS} operators stand in a row: record parts of it",
+                    left.start,
+                )
             bool_, matching = bool(self._keyword("bool")), self._matching()
             # Only powers are read from right to left.
             right = self._expression(_PRECEDENCE[operator] + (operator != "^"))
