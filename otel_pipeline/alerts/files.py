@@ -57,7 +57,7 @@ def files(settings: Settings) -> Mapping[str, str]:
     }
     found |= {
         f"tests/{name}": document(content)
-        for name, content in scenarios.test_files(settings, list(rules)).items()
+        for name, content in scenarios.test_files(settings).items()
     }
     found["alertmanager.yml"] = document(routing.alertmanager(settings), comment=_RECEIVERS)
     found["loki/logs.yml"] = document({"groups": [logs.group(settings).as_yaml()]})
