@@ -30,7 +30,7 @@ def written(folder: Path, name: str) -> Path:
     path = folder / name
     if name.endswith("parquet"):
         FRAME.write_parquet(path)
-    elif "json" in name:
+    elif "json" in name.lower():
         path.write_text(FRAME.write_ndjson())
     else:
         path.write_text(FRAME.write_csv(separator="\t" if ".tsv" in name else ","))
@@ -80,7 +80,7 @@ def test_a_profile_can_be_saved(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_a_column_of_csv_may_turn_out_to_be_wider(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Types come from the first megabytes; where a later row has another, the wider one is taken."""
+    """Where a row behind the first megabytes has another type, the wider one is taken."""
     path = tmp_path / "late.csv"
     rows = 700_000
     with path.open("w") as file:
@@ -115,7 +115,7 @@ def test_an_estimate_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str
     [
         ("a.txt", b"x", "a.txt: the name is not that of a CSV, Parquet or JSON lines file"),
         ("a.csv", b"", "a.csv: it is empty: there is no line with the names"),
-        ("a.csv", b"a,b\n1,2\n1,secret,3\n", "a.csv: line 3 has 3 columns, and 2 were expected"),
+        ("a.csv", b"a,b\n1,2\n1,secret,3\n", "a.csv: a line has 3 columns, and 2 were expected"),
         ("a.csv", b"a,a\n1,2\n", "a.csv: column 'a' occurs twice"),
         ("a.jsonl", b'{"a": 1}\n{"a": secret}\n', "a.jsonl: line 2 is not one JSON object"),
         ("a.jsonl", b'["secret"]\n', "a.jsonl: line 1 is not one JSON object"),
@@ -165,4 +165,4 @@ def test_without_an_action_the_command_says_how_it_is_used(
     with pytest.raises(SystemExit) as ended:
         main(["quality"])
     assert ended.value.code == 2
-    assert "profile" in capsys.readouterr().err
+    assert "usage: otel-pipeline quality [-h] ACTION" in capsys.readouterr().err
