@@ -243,7 +243,6 @@ class ColumnProfile:
     def _ranked(self, ranks: list[float]) -> list[Any]:
         if self._quantiles is None:
             return [None] * len(ranks)
-        # The ends are known exactly; a rank next to them may not lie beyond.
         return [
             value if value is None else _value(value, self.type)
             for value in self._quantiles.values(ranks)
