@@ -295,7 +295,7 @@ def _forecasters(step: float) -> list[Forecaster]:
     a_day = max(2, round(_DAY / max(step, 60.0)))
     an_hour = max(1, round(_HOUR / max(step, 60.0)))
     limits = Limits(
-        sigmas=5.0, tail=1.5, tail_share=0.002, most_sigmas=math.inf, mean_sigmas=5.5,
+        sigmas=4.8, tail=1.4, tail_share=0.002, most_sigmas=math.inf, mean_sigmas=5.0,
         means=(max(3, a_day // 4), a_day), level_points=40 * a_day,
         pool=min(max(30 * a_day, 180), 3000),
     )  # fmt: skip

@@ -346,7 +346,7 @@ def _power(pool: Sequence[tuple[float, float, int]]) -> float:
     level = median([a for a, _ in low]), median([a for a, _ in high])
     spread = median([d for _, d in low]), median([d for _, d in high])
     floor = 0.1 * median([a for a, _ in ordered])
-    if level[1] + floor <= 1.2 * (level[0] + floor) or spread[1] <= 0:
+    if level[1] + floor <= 1.2 * (level[0] + floor) or floor <= 0 or spread[1] <= 0:
         return 0.5
     if spread[0] <= 0:
         return 1.0
@@ -394,5 +394,5 @@ def _mean_limits(
     center = median(means)
     sizes = sorted(abs(mean - center) for mean in means)
     sigma = sizes[len(sizes) // 2] / _MAD
-    limit = max(sigmas * sigma, 1.4 * sizes[-1 - int(0.005 * len(sizes))])
+    limit = max(sigmas * sigma, 1.25 * sizes[-1 - int(0.005 * len(sizes))])
     return (center, limit) if limit > 0 else None
