@@ -336,6 +336,30 @@ class Attr:
     RECORDS: Final = "pipeline.records."  # followed by the status
 
 
+class DatasetAttr:
+    """Attributes of span events, and with `_` for `.` fields of log lines, about a dataset."""
+
+    NAME: Final = "dataset.name"
+    ROWS: Final = "dataset.rows"
+    COLUMNS: Final = "dataset.columns"
+    COMPLETE: Final = "dataset.complete"
+    PROFILED: Final = "dataset.profiled"
+    CHECKS: Final = "dataset.checks."  # followed by the result
+    QUARANTINED: Final = "dataset.rows.quarantined"
+    CHECK: Final = "dataset.check.name"
+    CHECK_KIND: Final = "dataset.check.kind"
+    CHECK_RESULT: Final = "dataset.check.result"
+    CHECK_SEVERITY: Final = "dataset.check.severity"
+    CHECK_MESSAGE: Final = "dataset.check.message"
+    CHECK_FAILING: Final = "dataset.check.failing"
+    METRIC: Final = "dataset.anomaly.metric"
+    SCORE: Final = "dataset.anomaly.score"
+    EXPLANATION: Final = "dataset.anomaly.explanation"
+    SEGMENT: Final = "dataset.anomaly.segment"
+    CHANGE: Final = "dataset.schema.change"
+    COLUMN: Final = "dataset.schema.column"
+
+
 class LogField:
     """Fields of a log line, in the order in which they are printed."""
 
@@ -371,6 +395,11 @@ class Event:
     BATCH_FAILED: Final = "batch_failed"
     STAGE_FAILED: Final = "stage_failed"
     RUN_FAILED: Final = "run_failed"
+    DATASET_OBSERVED: Final = "dataset_observed"
+    DATASET_CHECK_FAILED: Final = "dataset_check_failed"
+    DATASET_CHECK_ERROR: Final = "dataset_check_error"
+    DATASET_ANOMALY: Final = "dataset_anomaly"
+    DATASET_SCHEMA_CHANGED: Final = "dataset_schema_changed"
     LINES_SUPPRESSED: Final = "log_lines_suppressed"
 
 
@@ -380,6 +409,16 @@ class Signal:
     TRACES: Final = "traces"
     METRICS: Final = "metrics"
     LOGS: Final = "logs"
+
+
+class SpanEvent:
+    """Names of events on spans."""
+
+    DATASET_OBSERVED: Final = "dataset.observed"
+    DATASET_CHECK_FAILED: Final = "dataset.check_failed"
+    DATASET_CHECK_ERROR: Final = "dataset.check_error"
+    DATASET_ANOMALY: Final = "dataset.anomaly"
+    DATASET_SCHEMA_CHANGED: Final = "dataset.schema_changed"
 
 
 SIGNALS: Final = (Signal.TRACES, Signal.METRICS, Signal.LOGS)
