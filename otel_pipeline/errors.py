@@ -8,6 +8,7 @@ OtelPipelineError
 │   ├── DuplicateMetricError    one name declared twice with different shapes
 │   └── LabelError              wrong label names or a wrong number of label values
 ├── DataQualityError            data failed a check that is declared to stop the pipeline
+├── ProfileError                data that cannot be profiled (also a ValueError)
 ├── CommandError                a command of `otel-pipeline` that cannot go on
 └── CaptureError                a misuse of `otel_pipeline.testing`
 ```
@@ -35,6 +36,7 @@ __all__ = [
     "MetricError",
     "MetricNameError",
     "OtelPipelineError",
+    "ProfileError",
 ]
 
 
@@ -82,6 +84,8 @@ class DataQualityError(OtelPipelineError):
     def __str__(self) -> str:
         told = "; ".join(f"{one.check}: {one.message}" for one in self.results)
         return f"dataset {self.dataset!r} stops the pipeline: {told}"
+class ProfileError(OtelPipelineError, ValueError):
+    """Data cannot be profiled; the message names the column, and never a value."""
 
 
 class CommandError(OtelPipelineError):

@@ -13,9 +13,9 @@ from opentelemetry import context as otel_context
 from otel_pipeline.config._parse import shorten
 from otel_pipeline.context import with_scope_and_span
 from otel_pipeline.diagnostics import warn_once
-from otel_pipeline.errors import ConfigurationError, DataQualityError
-from otel_pipeline.quality.checks.evaluation import Evaluation, reason_of
-from otel_pipeline.quality.checks.model import CheckError, CheckResult
+from otel_pipeline.errors import ConfigurationError, DataQualityError, OtelPipelineError
+from otel_pipeline.quality.checks.evaluation import Evaluation
+from otel_pipeline.quality.checks.model import CheckError
 from otel_pipeline.quality.checks.quarantine import send
 from otel_pipeline.quality.checks.table import ROWS_AT_ONCE, Table, as_frame, as_mapping
 from otel_pipeline.quality.checks.whole import newest, seconds_of
@@ -23,7 +23,6 @@ from otel_pipeline.quality.datasets import Dataset, declared
 from otel_pipeline.quality.report import Observed, report
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from otel_pipeline.pipeline import Stage
@@ -186,14 +185,14 @@ class _Observation:
             split = self._look(table)
             if split is None:
                 return rows
-            bad = [row for row, is_bad in zip(rows, split.mask(), strict=True) if is_bad]
+            bad = [row for row, is_bad in zip(rows, split.taken, strict=True) if is_bad]
 
             def given(mask: Iterable[bool]) -> list[Any]:
                 return [row for row, is_wanted in zip(bad, mask, strict=True) if is_wanted]
 
             if not self._send(split, given):
                 return rows
-            return [row for row, is_bad in zip(rows, split.mask(), strict=True) if not is_bad]
+            return [row for row, is_bad in zip(rows, split.taken, strict=True) if not is_bad]
 
     def _look(self, table: Table) -> Split | None:
         """Profile and check a table."""
@@ -237,7 +236,7 @@ class _Observation:
         waiting: list[Any] = []
         try:
             for item in source:
-                if isinstance(item, list) or self._is_frame(item):
+                if self._is_part(item):
                     yield self.see(item)
                     continue
                 waiting.append(item if self._splits else _kept(item))
@@ -245,13 +244,9 @@ class _Observation:
                     yield item
                 if len(waiting) >= self._batch_rows:
                     part, waiting = waiting, []
-                    stay = self._see_part(part)
-                    if self._splits:
-                        yield from stay
-            stay = self._see_part(waiting) if waiting else []
-            waiting = []
-            if self._splits:
-                yield from stay
+                    yield from self._rows_after(part)
+            part, waiting = waiting, []
+            yield from self._rows_after(part)
         except BaseException:
             self._stopped_early(waiting)
             raise
@@ -262,7 +257,7 @@ class _Observation:
         waiting: list[Any] = []
         try:
             async for item in source:
-                if isinstance(item, list) or self._is_frame(item):
+                if self._is_part(item):
                     yield self.see(item)
                     continue
                 waiting.append(item if self._splits else _kept(item))
@@ -270,26 +265,28 @@ class _Observation:
                     yield item
                 if len(waiting) >= self._batch_rows:
                     part, waiting = waiting, []
-                    for row in self._see_part(part) if self._splits else self._seen(part):
+                    for row in self._rows_after(part):
                         yield row
-            last, waiting = waiting, []
-            for row in self._see_part(last) if self._splits else self._seen(last):
+            part, waiting = waiting, []
+            for row in self._rows_after(part):
                 yield row
         except BaseException:
             self._stopped_early(waiting)
             raise
         self._iterator_ended()
 
-    def _seen(self, rows: list[Any]) -> tuple[()]:
-        """Look at rows that have gone on already."""
-        if rows:
-            self._see_part(rows)
-        return ()
+    def _rows_after(self, part: list[Any]) -> list[Any]:
+        """Look at rows, and return those that are still to go on."""
+        stay = self._see_part(part) if part else []
+        return stay if self._splits else []
 
     @staticmethod
-    def _is_frame(item: Any) -> bool:
+    def _is_part(item: Any) -> bool:
+        """Tell whether what an iterator yields is more than a row."""
         if isinstance(item, (dict, tuple)):
             return False
+        if isinstance(item, list):
+            return True
         try:
             return as_frame(item) is not None
         except Exception:  # noqa: BLE001  `see` says why
@@ -381,7 +378,7 @@ def _words(error: Exception) -> str:
         return f"{error.name} is not installed: {_INSTALL}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    if isinstance(error, (CheckError, ConfigurationError)) or _is_ours(error):
+    if isinstance(error, (CheckError, OtelPipelineError)):
         return str(error)
     return type(error).__name__
 

@@ -43,12 +43,14 @@ class Split:
         bad: The frame of the others.
         checks: The checks that took some out.
         failed: For each of these, whether it took each bad row.
+        taken: For each row of the part, whether it is bad; empty for a lazy frame.
     """
 
     good: Any
     bad: Any
     checks: list[Check]
     failed: list[list[bool]]
+    taken: list[bool]
 
 
 class Evaluation:
@@ -72,8 +74,9 @@ class Evaluation:
 
     def refuse(self, checks: Sequence[Check], reason: str) -> None:
         """Say that some checks could not be made."""
+        names = {check.name for check in checks}
         for one in self._running:
-            if one.check in checks:
+            if one.check.name in names:
                 one.error = one.error or reason
 
     def add(self, table: Table) -> Split | None:
@@ -101,7 +104,7 @@ class Evaluation:
                         _mask(index), mask, table.nw.Boolean, backend=backend
                     )
             except Exception as error:  # noqa: BLE001  libraries and users' functions raise anything
-                one.error = reason_of(error)
+                one.error = reason_of(error, one.check, table)
         return self._split(table, found) if found else None
 
     def _expressions(self, table: Table) -> dict[int, nw.Expr]:
@@ -111,7 +114,7 @@ class Evaluation:
                 try:
                     expressions[index] = one.check.failing(table)
                 except Exception as error:  # noqa: BLE001  as above
-                    one.error = reason_of(error)
+                    one.error = reason_of(error, one.check, table)
         return expressions
 
     def _count(self, table: Table, expressions: dict[int, nw.Expr]) -> dict[int, int]:
@@ -126,7 +129,8 @@ class Evaluation:
             try:
                 found[index] = table.how_many([expressions[index]])[1][0]
             except Exception as error:  # noqa: BLE001  as above
-                self._running[index].error = reason_of(error)
+                one = self._running[index]
+                one.error = reason_of(error, one.check, table)
         return found
 
     def _split(self, table: Table, found: dict[int, Any]) -> Split:
@@ -142,6 +146,7 @@ class Evaluation:
             bad=taken.select(*table.schema),
             checks=[self._running[index].check for index in found],
             failed=[taken[name].to_list() for name in names],
+            taken=[] if table.is_lazy else masked.select(bad=bad)["bad"].to_list(),
         )
 
     def results(self) -> list[CheckResult]:
@@ -179,10 +184,13 @@ def _mask(index: int) -> str:
     return f"otel_pipeline bad {index}"
 
 
-def reason_of(error: BaseException) -> str:
+def reason_of(error: BaseException, check: Check | None = None, table: Table | None = None) -> str:
     """Return why a check could not be made; an error of a library may quote values of the data."""
     if isinstance(error, CheckError):
         return str(error)
     if isinstance(error, ImportError) and error.name:
-        return f"it needs {error.name}, which is not installed"
-    return f"it cannot be made on these data: {type(error).__name__}"
+        return f"{error.name} is not installed: pip install \"otel-pipeline[quality]\""
+    types = table.types if table is not None else {}
+    about = [f"{name!r} is {types[name]}" for name in (check.about() if check else ()) if name in types]
+    told = f", in which column {' and '.join(about)}" if about else ""
+    return f"it cannot be made on these data{told} ({type(error).__name__})"

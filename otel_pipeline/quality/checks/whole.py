@@ -17,7 +17,7 @@ from otel_pipeline.quality.checks.rows import RowProgress
 if TYPE_CHECKING:
     from otel_pipeline.quality.checks.table import Table
 
-__all__ = ["Freshness", "SameAs", "Schema", "Sql", "Volume", "newest"]
+__all__ = ["Freshness", "SameAs", "Schema", "Sql", "Volume", "newest", "seconds_of"]
 
 #: A time stamp further ahead is a slip of the pen, and would make stale data look fresh for ever.
 _MOST_AHEAD: Final = dt.timedelta(days=1)
@@ -209,15 +209,20 @@ def newest(table: Table, name: str) -> float | None:
         raise CheckError(f"column {name!r} holds {table.types.get(name, kind)}, not times")
     known = ~table.missing(name) & (column <= table.literal(given))
     found = table.where(known, name).one_row(newest=table.nw.col(name).max())["newest"]
-    return None if found is None else _seconds(found, name)
+    try:
+        return None if found is None else seconds_of(found)
+    except ValueError:
+        raise CheckError(f"column {name!r} holds texts that are no ISO 8601 times") from None
 
 
-def _seconds(found: Any, name: str) -> float:
+def seconds_of(found: Any) -> float:
+    """Return a time in seconds since 1970.
+
+    Raises:
+        ValueError: It is a text that is no time.
+    """
     if isinstance(found, str):
-        try:
-            found = dt.datetime.fromisoformat(found)
-        except ValueError:
-            raise CheckError(f"column {name!r} holds texts that are no ISO 8601 times") from None
+        found = dt.datetime.fromisoformat(found)
     if isinstance(found, dt.datetime):
         found = found if found.tzinfo else found.replace(tzinfo=dt.UTC)
         return found.timestamp()
