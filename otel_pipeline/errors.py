@@ -84,6 +84,8 @@ class DataQualityError(OtelPipelineError):
     def __str__(self) -> str:
         told = "; ".join(f"{one.check}: {one.message}" for one in self.results)
         return f"dataset {self.dataset!r} stops the pipeline: {told}"
+
+
 class ProfileError(OtelPipelineError, ValueError):
     """Data cannot be profiled; the message names the column, and never a value."""
 

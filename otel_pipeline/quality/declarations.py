@@ -11,20 +11,20 @@ import yaml
 
 from otel_pipeline.config._parse import did_you_mean, shorten
 from otel_pipeline.errors import ConfigurationError
-from otel_pipeline.quality.checks import KINDS, Check
+from otel_pipeline.quality.checks import KINDS
 from otel_pipeline.quality.checks.model import parameters
 from otel_pipeline.quality.datasets import Dataset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from otel_pipeline.quality.checks import Check
     from otel_pipeline.quality.checks.params import Param
 
 __all__ = ["json_schema", "load"]
 
 #: Parameters that are paths, relative to the file that they stand in.
 _PATHS: Final = frozenset({"to", "other", "quarantine"})
-_KINDS_OF_NODES: Final = {"mapping": "a mapping", "sequence": "a list", "scalar": "a value"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -110,8 +110,7 @@ class _File:
                     raise self._error(
                         one,
                         f"{place}.checks[{index}]",
-                        f"is the second check that is called {check.name!r}; "
-                        f"give it another name",
+                        f"is the second check that is called {check.name!r}; give it another name",
                     )
                 checks.append(check)
         try:
@@ -120,9 +119,9 @@ class _File:
             raise self._error(node, place, str(error)) from None
 
     def _check(self, node: yaml.Node, place: str) -> Check:
+        node_of_kind: yaml.Node | None
         if isinstance(node, yaml.ScalarNode) and node.value in KINDS:
-            node_of_kind, name = node, node.value
-            entries: dict[str, yaml.Node] = {}
+            name, node_of_kind = str(node.value), None
         else:
             kinds = self._mapping(node, place, KINDS)
             if len(kinds) != 1:
@@ -132,14 +131,14 @@ class _File:
                     f"has {len(kinds)} entries; a check is one kind with its parameters below it",
                 )
             ((name, node_of_kind),) = kinds.items()
-            entries = {}
         kind = KINDS[name]
         place = f"{place}.{name}"
         fields = parameters(kind)
         declared = {key: one.metadata["param"] for key, one in fields.items()}
+        entries: dict[str, yaml.Node] = {}
         if isinstance(node_of_kind, yaml.MappingNode):
             entries = self._mapping(node_of_kind, place, declared)
-        elif node_of_kind is not node:
+        elif node_of_kind is not None:
             entries = {kind.short: node_of_kind}
         given = {
             key: self._parse(value, declared[key], f"{place}.{key}", key)
@@ -147,15 +146,17 @@ class _File:
         }
         for key, one in fields.items():
             if one.default is dataclasses.MISSING and key not in given:
-                raise self._error(node_of_kind, place, f"{key} is missing: {declared[key].doc}")
+                raise self._error(
+                    node_of_kind or node, place, f"{key} is missing: {declared[key].doc}"
+                )
         try:
             return kind(**given)
         except ConfigurationError as error:
             message = str(error).removeprefix(f"check {name}: ")
-            raise self._error(node_of_kind, place, message) from None
+            raise self._error(node_of_kind or node, place, message) from None
 
     def _parse(self, node: yaml.Node, declared: Param, place: str, key: str) -> Any:
-        value = self._loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+        value = self._loader.construct_object(node, deep=True)
         try:
             parsed = declared.parse(value)
         except (TypeError, ValueError) as error:
@@ -168,8 +169,9 @@ class _File:
     ) -> dict[str, yaml.Node]:
         """Return the entries of a mapping; each key is a text, allowed, and there once."""
         if not isinstance(node, yaml.MappingNode):
-            words = f" with {', '.join(allowed)}" if allowed else ""
-            raise self._error(node, place, f"is {_KINDS_OF_NODES[node.id]}, not a mapping{words}")
+            expected = f" with {', '.join(allowed)}" if allowed else ""
+            what = "a list" if isinstance(node, yaml.SequenceNode) else "a value"
+            raise self._error(node, place, f"is {what}, not a mapping{expected}")
         found: dict[str, yaml.Node] = {}
         for key, value in node.value:
             name = key.value

@@ -54,7 +54,11 @@ class Observations:
             if one is None:
                 one = _Observation(self._stage, dataset, batch_rows)
                 self._found[dataset.name] = one
-        if one.dataset.checks != dataset.checks or one.dataset.level != dataset.level:
+        names = [check.name for check in dataset.checks]
+        if (
+            names != [check.name for check in one.dataset.checks]
+            or one.dataset.level != dataset.level
+        ):
             raise ConfigurationError(
                 f"dataset {dataset.name!r} is observed with other checks or another level than "
                 f"before in this stage; declare it once: quality.register(Dataset(...))"
@@ -76,8 +80,12 @@ class Observations:
             raise found[0]
 
 
+def _shape(dataset: Dataset) -> tuple[str, list[str]]:
+    return dataset.level, [check.name for check in dataset.checks]
+
+
 def wanted(
-    dataset: str | Dataset,
+    dataset: str | Dataset | Any,
     *,
     level: str | None,
     checks: Any,
@@ -151,27 +159,25 @@ class _Observation:
         with self._lock:
             try:
                 table = Table.of(data)
-                if table is None:
-                    if not isinstance(data, Sized) or isinstance(data, (Mapping, str, bytes)):
-                        raise CheckError(f"a {type(data).__name__} is neither a frame nor rows")
-                    return self._see_rows(data)
+                rows = _rows_of(data) if table is None else []
             except Exception as error:  # noqa: BLE001  observation never harms the program
                 self._cannot("data", error)
                 self._rows += len(data) if isinstance(data, Sized) else 0
                 return data
+            if table is None:
+                return self._see_rows(data, rows)
             split = self._look(table)
             if split is None:
                 return data
             taken = self._send(split, lambda mask: split.bad.filter(list(mask)).to_native())
             return split.good.to_native() if taken else data
 
-    def _see_rows(self, rows: Any) -> Any:
+    def _see_rows(self, data: Any, rows: list[Any]) -> Any:
         """Look at rows, and return those that stay: the same object, if all do."""
         kept: list[Any] = []
-        every = list(rows)
-        for start in range(0, len(every), ROWS_AT_ONCE):
-            kept += self._see_part(every[start : start + ROWS_AT_ONCE])
-        return rows if len(kept) == len(every) else kept
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            kept += self._see_part(rows[start : start + ROWS_AT_ONCE])
+        return data if len(kept) == len(rows) else kept
 
     def _see_part(self, rows: list[Any]) -> list[Any]:
         """Look at a few rows and return those that stay."""
@@ -197,7 +203,7 @@ class _Observation:
     def _look(self, table: Table) -> Split | None:
         """Profile and check a table."""
         before = self._evaluation.rows
-        split = self._guarded("checks", lambda: self._evaluation.add(table))
+        split: Split | None = self._guarded("checks", lambda: self._evaluation.add(table))
         self._rows += self._evaluation.rows - before
         if "profile" not in self._problems:
             self._guarded("profile", lambda: self._profile(table))
@@ -370,6 +376,12 @@ class _Observation:
             what,
             reason,
         )
+
+
+def _rows_of(data: Any) -> list[Any]:
+    if not isinstance(data, Sized) or isinstance(data, (Mapping, str, bytes)):
+        raise CheckError(f"a {type(data).__name__} is neither a frame nor rows")
+    return list(data)  # type: ignore[call-overload, no-any-return]
 
 
 def _words(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""What was found about a dataset, as metrics, span events and log lines of the stage that saw it."""
+"""What was found about a dataset: metrics, span events and log lines of the stage that saw it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def report(stage: Stage, observed: Observed) -> None:
     """Tell what was observed; called where the stage's span is current."""
     name = observed.dataset.name
     _ROWS.labels(name).inc(observed.rows)
-    for check in [one.name for one in observed.dataset.checks] + [_OBSERVE] * bool(observed.problems):
+    for check in [one.name for one in observed.dataset.checks] + [_OBSERVE] * bool(
+        observed.problems
+    ):
         for result in semconv.CHECK_RESULTS:
             _CHECKS.labels(name, check, result)  # all are there from the first use on
     if observed.problems:
@@ -118,7 +120,7 @@ def _tell_checks(stage: Stage, observed: Observed) -> None:
     worse.sort(key=lambda one: (not one.breaks, one.severity != "critical"))
     for one in worse[:_MOST_EVENTS]:
         failed = one.result == "fail"
-        told = {
+        told: dict[str, Any] = {
             DatasetAttr.NAME: observed.dataset.name,
             DatasetAttr.CHECK: one.check,
             DatasetAttr.CHECK_KIND: one.kind,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.quality.checks.keys import KeyProgress
-from otel_pipeline.quality.checks.model import Check, CheckError, CheckResult
+from otel_pipeline.quality.checks.model import CheckError, CheckResult
 from otel_pipeline.quality.checks.rows import RowCheck
 from otel_pipeline.quality.checks.table import Table
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import narwhals as nw
 
-    from otel_pipeline.quality.checks.model import Progress
+    from otel_pipeline.quality.checks.model import Check, Progress
 
 __all__ = ["Evaluation", "Split", "reason_of"]
 
@@ -136,9 +136,7 @@ class Evaluation:
     def _split(self, table: Table, found: dict[int, Any]) -> Split:
         nw = table.nw
         names = [_mask(index) for index in found]
-        masked = table.frame.with_columns(
-            **{_mask(index): mask for index, mask in found.items()}
-        )
+        masked = table.frame.with_columns(**{_mask(index): mask for index, mask in found.items()})
         bad = nw.any_horizontal(*map(nw.col, names), ignore_nulls=True)
         taken = Table(masked.filter(bad)).in_memory()
         return Split(
@@ -175,8 +173,7 @@ class Evaluation:
             rows=self.rows if failing is not None else None,
             failing=failing,
             # Rows that could not be judged cannot be taken out either.
-            breaks=stops
-            and (check.on_fail == "break" or (one.error is not None and one.splits)),
+            breaks=stops and (check.on_fail == "break" or (one.error is not None and one.splits)),
         )
 
 
@@ -189,8 +186,10 @@ def reason_of(error: BaseException, check: Check | None = None, table: Table | N
     if isinstance(error, CheckError):
         return str(error)
     if isinstance(error, ImportError) and error.name:
-        return f"{error.name} is not installed: pip install \"otel-pipeline[quality]\""
+        return f'{error.name} is not installed: pip install "otel-pipeline[quality]"'
     types = table.types if table is not None else {}
-    about = [f"{name!r} is {types[name]}" for name in (check.about() if check else ()) if name in types]
+    about = [
+        f"{name!r} is {types[name]}" for name in (check.about() if check else ()) if name in types
+    ]
     told = f", in which column {' and '.join(about)}" if about else ""
     return f"it cannot be made on these data{told} ({type(error).__name__})"

@@ -55,9 +55,7 @@ def read_file(path: str) -> Any:
         if ending == ".parquet":
             return parquet.read_table(path)
         if ending == ".csv":
-            return csv.read_csv(
-                path, convert_options=csv.ConvertOptions(strings_can_be_null=True)
-            )
+            return csv.read_csv(path, convert_options=csv.ConvertOptions(strings_can_be_null=True))
         return json.read_json(path)
     except FileNotFoundError:
         raise CheckError(f"there is no file {path!r}") from None

@@ -42,9 +42,7 @@ class KeyProgress(RowProgress):
         missing = table.any_missing(self._columns)
         absent = table.frame.select(missing=missing)["missing"].to_list()
         keys = table.frame.select(*self._columns).iter_rows()
-        failing = [
-            not gone and self.is_wrong(key) for key, gone in zip(keys, absent, strict=True)
-        ]
+        failing = [not gone and self.is_wrong(key) for key, gone in zip(keys, absent, strict=True)]
         self.failing += sum(failing)
         return failing
 
@@ -202,9 +200,7 @@ class _ReferencesProgress(KeyProgress):
     def add(self, table: Table) -> None:
         count = table.nw.len().alias("rows of the key")
         keys = table.present(self._columns).group_by(*self._columns).agg(count)
-        self.failing += sum(
-            rows for *key, rows in keys.iter_rows() if self.is_wrong(tuple(key))
-        )
+        self.failing += sum(rows for *key, rows in keys.iter_rows() if self.is_wrong(tuple(key)))
 
     def is_wrong(self, key: tuple[Any, ...]) -> bool:
         if self._known is None:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_pipeline.config import parse_duration
 from otel_pipeline.config._parse import not_one_of
 from otel_pipeline.quality.checks.predicate import Predicate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "TYPES",
@@ -138,7 +141,9 @@ def values(doc: str) -> Param:
     """Return a parameter that is a list of values."""
 
     def parse(given: object) -> tuple[object, ...]:
-        if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, (Sequence, AbstractSet)):
+        if isinstance(given, (str, bytes, Mapping)) or not isinstance(
+            given, (Sequence, AbstractSet)
+        ):
             raise ValueError("is not a list of values")
         if not given:
             raise ValueError("is a list without a value")

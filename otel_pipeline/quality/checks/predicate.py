@@ -138,9 +138,11 @@ def _check_comparison(node: ast.Compare) -> Iterator[str]:
     yield from _check(node.left, truth=False)
     for op, right in zip(node.ops, node.comparators, strict=True):
         match op, right:
-            case (ast.Is() | ast.IsNot()), ast.Constant(value=None):
+            case ((ast.Is() | ast.IsNot()), ast.Constant(value=None)):
                 pass
-            case (ast.In() | ast.NotIn()), (ast.List(elts=items) | ast.Tuple(elts=items)) if items:
+            case ((ast.In() | ast.NotIn()), (ast.List(elts=items) | ast.Tuple(elts=items))) if (
+                items
+            ):
                 for item in items:
                     _constant(item)
             case _ if type(op) in _COMPARISONS:
@@ -191,11 +193,7 @@ def _comparison(node: ast.Compare, table: Table) -> _Truth:
     left = node.left
     for op, right in zip(node.ops, node.comparators, strict=True):
         one = _compare(left, op, right, table)
-        found = (
-            one
-            if found is None
-            else _Truth(found.true & one.true, found.false | one.false)
-        )
+        found = one if found is None else _Truth(found.true & one.true, found.false | one.false)
         left = right
     assert found is not None  # noqa: S101  a comparison has a right side
     return found
@@ -216,8 +214,9 @@ def _compare(left: ast.expr, op: ast.cmpop, right: ast.expr, table: Table) -> _T
 
 def _value(node: ast.expr, table: Table) -> _Value:
     match node:
-        case ast.Name(id=name) | ast.Call(
-            func=ast.Name(id="col"), args=[ast.Constant(value=str(name))]
+        case (
+            ast.Name(id=name)
+            | ast.Call(func=ast.Name(id="col"), args=[ast.Constant(value=str(name))])
         ):
             return _Value(table.column(name), table.missing(name))
         case ast.BinOp(left=left, op=op, right=right):

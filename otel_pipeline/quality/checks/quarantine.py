@@ -37,7 +37,9 @@ def send(split: Split, given: Callable[[Sequence[bool]], Any]) -> None:
     """
     names = [
         ", ".join(
-            check.name for check, failed in zip(split.checks, split.failed, strict=True) if failed[row]
+            check.name
+            for check, failed in zip(split.checks, split.failed, strict=True)
+            if failed[row]
         )
         for row in range(len(split.bad))
     ]

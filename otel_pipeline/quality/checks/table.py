@@ -192,13 +192,12 @@ def as_frame(data: object) -> nw.DataFrame[Any] | nw.LazyFrame[Any] | None:
         frame = narwhals.from_native(data, pass_through=True)
         if not isinstance(frame, (narwhals.DataFrame, narwhals.LazyFrame)):
             return None
-        if len(set(names := frame.collect_schema().names())) < len(names):
-            raise CheckError("two columns have the same name")
-    except CheckError:
-        raise
+        names = frame.collect_schema().names()
     except Exception as error:
         # Also an error of the user's lazy frame; it may quote data.
         raise CheckError(f"the {kind.__name__} cannot be used: {type(error).__name__}") from error
+    if len(set(names)) < len(names):
+        raise CheckError("two columns have the same name")
     return frame
 
 
@@ -211,7 +210,7 @@ def as_mapping(row: Any) -> Mapping[str, Any]:
     if isinstance(row, Mapping):
         return row
     if hasattr(row, "_asdict"):
-        return row._asdict()  # type: ignore[no-any-return]  # noqa: SLF001  a named tuple's public name
+        return row._asdict()  # type: ignore[no-any-return]
     if dataclasses.is_dataclass(row) and not isinstance(row, type):
         return {one.name: getattr(row, one.name) for one in dataclasses.fields(row)}
     raise CheckError(

@@ -44,8 +44,8 @@ class Schema(Check):
     short: ClassVar[str] = "columns"
 
     columns: Any = param(params.types("From each column to its type, or any."))
-    extra: bool = param(params.flag("Whether there may be other columns."), True)  # noqa: FBT003
-    order: bool = param(params.flag("Whether they must be in this order."), False)  # noqa: FBT003
+    extra: bool = param(params.flag("Whether there may be other columns."), True)
+    order: bool = param(params.flag("Whether they must be in this order."), False)
 
     def progress(self) -> Progress:
         """Return what compares columns and types."""
@@ -201,7 +201,8 @@ def newest(table: Table, name: str) -> float | None:
     elif kind == table.nw.Date:
         given = limit.date()
     elif kind == table.nw.Datetime:
-        given = limit if kind.time_zone else limit.replace(tzinfo=None)
+        zone = getattr(kind, "time_zone", None)
+        given = limit if zone else limit.replace(tzinfo=None)
     elif kind == table.nw.String:
         # Cut to what texts of all precisions have in common; the newest is parsed below.
         given = limit.strftime("%Y-%m-%d\x7f")
@@ -225,7 +226,7 @@ def seconds_of(found: Any) -> float:
         found = dt.datetime.fromisoformat(found)
     if isinstance(found, dt.datetime):
         found = found if found.tzinfo else found.replace(tzinfo=dt.UTC)
-        return found.timestamp()
+        return float(found.timestamp())
     if isinstance(found, dt.date):
         return dt.datetime(found.year, found.month, found.day, tzinfo=dt.UTC).timestamp()
     return float(found)
@@ -271,9 +272,11 @@ class _SqlProgress(RowProgress):
         try:
             import duckdb  # noqa: PLC0415  an extra
         except ImportError:
-            raise CheckError('DuckDB is not installed: pip install "otel-pipeline[quality-sql]"') from None
-        closed = {"enable_external_access": False, "python_enable_replacements": False}
-        with duckdb.connect(config=closed) as connection:
+            raise CheckError(
+                'DuckDB is not installed: pip install "otel-pipeline[quality-sql]"'
+            ) from None
+        closed = {"enable_external_access": "false", "python_enable_replacements": "false"}
+        with duckdb.connect(config={**closed}) as connection:
             connection.register("data", table.in_memory().to_arrow())
             try:
                 relation = connection.sql(self._query)
@@ -307,7 +310,7 @@ class SameAs(Check):
     short: ClassVar[str] = "other"
 
     other: Any = param(params.other_data("A file with the other dataset."))
-    rows: bool = param(params.flag("Whether both have the same number of rows."), True)  # noqa: FBT003
+    rows: bool = param(params.flag("Whether both have the same number of rows."), True)
     sums: Any = param(params.columns("Columns whose sums are the same in both."), ())
     keys: Any = param(params.columns("Columns whose distinct keys are the same in both."), ())
     tolerance: float = param(
@@ -374,7 +377,7 @@ class _SameAsProgress(Progress):
 
     def _close(self, here: Any, there: Any) -> bool:
         if self._check.tolerance:
-            return abs(here - there) <= abs(there) * self._check.tolerance
+            return bool(abs(here - there) <= abs(there) * self._check.tolerance)
         if isinstance(here, float) or isinstance(there, float):
             # The order of an addition changes the last digits.
             return math.isclose(here, there, rel_tol=1e-9, abs_tol=1e-12)
