@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Unique,
         Volume,
     )
+    from otel_pipeline.quality.checks.evaluation import check
     from otel_pipeline.quality.datasets import Dataset, register
     from otel_pipeline.quality.declarations import load
     from otel_pipeline.quality.profiles import ColumnProfile, Profile, Profiler, profile
@@ -50,6 +51,7 @@ __all__ = [
     "Sql",
     "Unique",
     "Volume",
+    "check",
     "load",
     "profile",
     "register",
@@ -75,6 +77,7 @@ _LAZY = {
     "Sql": "otel_pipeline.quality.checks",
     "Unique": "otel_pipeline.quality.checks",
     "Volume": "otel_pipeline.quality.checks",
+    "check": "otel_pipeline.quality.checks.evaluation",
     "load": "otel_pipeline.quality.declarations",
     "profile": "otel_pipeline.quality.profiles",
     "register": "otel_pipeline.quality.datasets",

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_pipeline.config._parse import shorten
 from otel_pipeline.errors import ConfigurationError
 from otel_pipeline.quality.checks import params
-from otel_pipeline.quality.checks.model import Check, param
+from otel_pipeline.quality.checks.model import param, with_own_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LEVELS", "Dataset", "declared", "register", "with_own_names"]
+__all__ = ["LEVELS", "Dataset", "declared", "register"]
 
 #: How much is looked at, from little to much.
 LEVELS: Final = ("basic", "standard", "full")
@@ -67,30 +66,6 @@ class Dataset:
                     f"dataset {self.name!r}: {one.name} {shorten(given)} {error}"
                 ) from None
         object.__setattr__(self, "checks", with_own_names(self.name, self.checks))
-
-
-def with_own_names(dataset: str, checks: object) -> tuple[Check, ...]:
-    """Return checks as a tuple, having made sure that each has a name of its own.
-
-    Raises:
-        ConfigurationError: Something is no check, or two have one name.
-    """
-    if not isinstance(checks, Iterable):
-        raise ConfigurationError(f"dataset {dataset!r}: checks are a list, not {shorten(checks)}")
-    found: dict[str, Check] = {}
-    for check in checks:
-        if not isinstance(check, Check):
-            raise ConfigurationError(
-                f"dataset {dataset!r}: {shorten(check)} is no check; give one of "
-                f"otel_pipeline.quality, such as NotNull('id')"
-            )
-        if check.name in found:
-            raise ConfigurationError(
-                f"dataset {dataset!r}: two checks are called {check.name!r}; "
-                f"give one of them another name="
-            )
-        found[check.name] = check
-    return tuple(found.values())
 
 
 _declared: dict[str, Dataset] = {}

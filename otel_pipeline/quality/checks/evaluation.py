@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otel_pipeline.quality.checks.keys import KeyProgress
-from otel_pipeline.quality.checks.model import CheckError, CheckResult
+from otel_pipeline.quality.checks.model import CheckError, CheckResult, with_own_names
 from otel_pipeline.quality.checks.rows import RowCheck
 from otel_pipeline.quality.checks.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import narwhals as nw
 
     from otel_pipeline.quality.checks.model import Check, Progress
 
-__all__ = ["Evaluation", "Split", "reason_of"]
+__all__ = ["Evaluation", "Split", "check", "reason_of"]
 
 
 @dataclass(slots=True)
@@ -193,3 +193,34 @@ def reason_of(error: BaseException, check: Check | None = None, table: Table | N
     ]
     told = f", in which column {' and '.join(about)}" if about else ""
     return f"it cannot be made on these data{told} ({type(error).__name__})"
+
+
+def check(data: object, checks: Iterable[Check]) -> list[CheckResult]:
+    """Check data without a pipeline: nothing is raised, counted, logged or taken out.
+
+    Args:
+        data: A frame of pandas, Polars or PyArrow, a relation of DuckDB, rows, or an iterator of
+            rows, which is consumed.
+        checks: The checks.
+
+    Returns:
+        How each of them ended, in order.
+
+    Raises:
+        ConfigurationError: Two checks have one name, or something is no check.
+
+    Example:
+        >>> from otel_pipeline.quality import Between, NotNull, check
+        >>> orders = [{"id": 1, "amount": 5}, {"id": None, "amount": 7}]
+        >>> for one in check(orders, [NotNull("id"), Between("amount", min=0)]):
+        ...     print(one.check, one.result, one.message)
+        not_null_id fail 1 of 2 rows (50.00%) fail
+        between_amount pass 0 of 2 rows (0.00%) fail
+    """
+    evaluation = Evaluation(with_own_names("data", checks))
+    try:
+        for table in Table.each_of(data):
+            evaluation.add(table)
+    except CheckError as error:
+        evaluation.fail(str(error))
+    return evaluation.results()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
@@ -13,7 +14,7 @@ from otel_pipeline.errors import ConfigurationError
 from otel_pipeline.quality.checks import params
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from otel_pipeline.quality.checks.table import Table
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     OnFail = Literal["warn", "break", "quarantine"]
     OnError = Literal["open", "closed"]
 
-__all__ = ["Check", "CheckError", "CheckResult", "Progress", "parameters"]
+__all__ = ["Check", "CheckError", "CheckResult", "Progress", "parameters", "with_own_names"]
 
 SEVERITIES: Final = ("warning", "critical")
 ON_FAIL: Final = ("warn", "break", "quarantine")
@@ -208,3 +209,27 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     """Return a few names for a message."""
     told = ", ".join(map(repr, names[:most]))
     return told if len(names) <= most else f"{told} and {len(names) - most} more"
+
+
+def with_own_names(dataset: str, checks: object) -> tuple[Check, ...]:
+    """Return checks as a tuple, having made sure that each has a name of its own.
+
+    Raises:
+        ConfigurationError: Something is no check, or two have one name.
+    """
+    if not isinstance(checks, Iterable):
+        raise ConfigurationError(f"dataset {dataset!r}: checks are a list, not {shorten(checks)}")
+    found: dict[str, Check] = {}
+    for check in checks:
+        if not isinstance(check, Check):
+            raise ConfigurationError(
+                f"dataset {dataset!r}: {shorten(check)} is no check; give one of "
+                f"otel_pipeline.quality, such as NotNull('id')"
+            )
+        if check.name in found:
+            raise ConfigurationError(
+                f"dataset {dataset!r}: two checks are called {check.name!r}; "
+                f"give one of them another name="
+            )
+        found[check.name] = check
+    return tuple(found.values())

@@ -163,6 +163,8 @@ class Table:
 
     def how_many(self, conditions: Sequence[nw.Expr]) -> tuple[int, list[int]]:
         """Return the number of rows, and in how many of them each condition holds."""
+        if not self.schema:
+            return 0 if self.is_lazy else len(self.frame), [0] * len(conditions)
         named = {f"condition {index}": one for index, one in enumerate(conditions)}
         # In two steps: DuckDB cannot sum what looks at other rows.
         first = self.nw.col(next(iter(self.schema))).is_null().alias("row")
@@ -194,8 +196,12 @@ def as_frame(data: object) -> nw.DataFrame[Any] | nw.LazyFrame[Any] | None:
             return None
         names = frame.collect_schema().names()
     except Exception as error:
+        if type(error).__name__ == "DuplicateError":
+            raise CheckError("two columns have the same name") from None
         # Also an error of the user's lazy frame; it may quote data.
         raise CheckError(f"the {kind.__name__} cannot be used: {type(error).__name__}") from error
+    if not all(isinstance(name, str) for name in names):
+        raise CheckError("a column has a name that is no text")
     if len(set(names)) < len(names):
         raise CheckError("two columns have the same name")
     return frame
