@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from otel_pipeline.quality.checks.evaluation import check
     from otel_pipeline.quality.datasets import Dataset, register
     from otel_pipeline.quality.declarations import load
+    from otel_pipeline.quality.detector import anomaly_scores
+    from otel_pipeline.quality.history import History, SqliteHistory
+    from otel_pipeline.quality.monitors import Finding, Monitor, Monitors, Verdict
     from otel_pipeline.quality.profiles import ColumnProfile, Profile, Profiler, profile
 
 __all__ = [
@@ -38,9 +41,13 @@ __all__ = [
     "CheckResult",
     "ColumnProfile",
     "Dataset",
+    "Finding",
     "Freshness",
+    "History",
     "InSet",
     "Matches",
+    "Monitor",
+    "Monitors",
     "NotNull",
     "Profile",
     "Profiler",
@@ -49,8 +56,11 @@ __all__ = [
     "SameAs",
     "Schema",
     "Sql",
+    "SqliteHistory",
     "Unique",
+    "Verdict",
     "Volume",
+    "anomaly_scores",
     "check",
     "load",
     "profile",
@@ -64,9 +74,13 @@ _LAZY = {
     "CheckResult": "otel_pipeline.quality.checks",
     "ColumnProfile": "otel_pipeline.quality.profiles",
     "Dataset": "otel_pipeline.quality.datasets",
+    "Finding": "otel_pipeline.quality.monitors",
     "Freshness": "otel_pipeline.quality.checks",
+    "History": "otel_pipeline.quality.history",
     "InSet": "otel_pipeline.quality.checks",
     "Matches": "otel_pipeline.quality.checks",
+    "Monitor": "otel_pipeline.quality.monitors",
+    "Monitors": "otel_pipeline.quality.monitors",
     "NotNull": "otel_pipeline.quality.checks",
     "Profile": "otel_pipeline.quality.profiles",
     "Profiler": "otel_pipeline.quality.profiles",
@@ -75,8 +89,11 @@ _LAZY = {
     "SameAs": "otel_pipeline.quality.checks",
     "Schema": "otel_pipeline.quality.checks",
     "Sql": "otel_pipeline.quality.checks",
+    "SqliteHistory": "otel_pipeline.quality.history",
     "Unique": "otel_pipeline.quality.checks",
+    "Verdict": "otel_pipeline.quality.monitors",
     "Volume": "otel_pipeline.quality.checks",
+    "anomaly_scores": "otel_pipeline.quality.detector",
     "check": "otel_pipeline.quality.checks.evaluation",
     "load": "otel_pipeline.quality.declarations",
     "profile": "otel_pipeline.quality.profiles",

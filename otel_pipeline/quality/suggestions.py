@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from otel_pipeline.quality.checks import Between, Check, InSet, NotNull, Schema, Unique, Volume
+from otel_pipeline.quality.checks import Between, InSet, NotNull, Schema, Unique, Volume
 from otel_pipeline.quality.checks.evaluation import check
 from otel_pipeline.quality.checks.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from otel_pipeline.quality.checks import Check
 
 __all__ = ["suggest"]
 
@@ -60,8 +62,9 @@ def suggest(data: object, dataset: str) -> str:
     results = check(data, [one.check for one in found])
     kept = [one for one, result in zip(found, results, strict=True) if result.result == "pass"]
     lines = [
-        f"# A first set of checks, made from {table.how_many([])[0]:,} rows. Read it: what holds today",
-        "# need not be what you want. A check warns unless on_fail says break or quarantine.",
+        f"# A first set of checks, made from {table.how_many([])[0]:,} rows. Read it: what is true",
+        "# today need not be what you want. A check only warns, unless on_fail says break or",
+        "# quarantine.",
         "datasets:",
         f"  {_text(dataset)}:",
         "    checks:",
