@@ -27,7 +27,7 @@ _DRIFT_COOLDOWN: Final = 5
 #: Points that a series needs before it is judged, and days that one within days needs.
 _LEARNING_POINTS: Final = 20
 _LEARNING_DAYS: Final = 2.0
-#: Weeks in which a series within days does not show its weekends yet, and how much wider limits are.
+#: Weeks until a series within days has shown its weekends; limits are wider till then.
 _WEEKS_LEARNING: Final = 2
 _YOUNG: Final = 1.7
 #: Change of a count that is worth saying, as a share of its usual value.
@@ -217,7 +217,7 @@ class Detector:
     def _cooldown_seconds(self) -> float:
         if self._cooldown is not None:
             return self._cooldown
-        return 2 * _DAY if self._step < 0.5 * _DAY else 3.5 * self._step
+        return max(_DAY, (48 if self._step < 0.5 * _DAY else 3.5) * self._step)
 
     def _least_change(self) -> float:
         if self._min_change is not None:

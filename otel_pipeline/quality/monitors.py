@@ -402,12 +402,10 @@ def _teach(detector: Detector, points: Sequence[Point], windows: Sequence[Mainte
         if point.ruling == "accepted":
             detector.accept(point.at, point.value)
             judge_again = True
-        elif judge_again:
+        elif judge_again or point.low is None:  # learning then, or from a history without limits
             detector.score(point.at, point.value)
         else:
-            within = (
-                point.low is None or point.high is None or point.low <= point.value <= point.high
-            )
+            within = point.high is not None and point.low <= point.value <= point.high
             reason = "value" if point.score > 1 and not within else ""
             score = point.score if point.explanation else min(point.score, 1.0)
             detector.learn(

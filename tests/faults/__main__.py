@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 from statistics import median
+from typing import TYPE_CHECKING
 
 from tests.faults.faults import SIZES
 from tests.faults.series import flights, synthetic, weather
-from tests.faults.suite import Outcome, run
+from tests.faults.suite import run
 
-#: Seeds of the synthetic series that the detector was tuned with, and of those that were kept back.
+if TYPE_CHECKING:
+    from tests.faults.suite import Outcome
+
+#: Seeds of the synthetic series that the detector was tuned with, and of those kept back.
 TUNED = (1, 2, 3)
 KEPT_BACK = (101, 102, 103)
 
@@ -40,7 +44,8 @@ def show(outcome: Outcome, *, details: bool) -> None:
         delay = f"{median(tally.delays):.2f} d" if tally.delays else ""
         precision = outcome.precision(kind, size)
         print(
-            f"{kind:<12} {size:<7} {tally.planted:>7} {tally.recall:>7.2f} {precision:>9.2f} {delay:>8}"
+            f"{kind:<12} {size:<7} {tally.planted:>7} {tally.recall:>7.2f} {precision:>9.2f}"
+            f" {delay:>8}"
         )
     for size in SIZES:
         print(f"{'all':<12} {size:<7} {'':>7} {outcome.recall(size):>7.3f}")

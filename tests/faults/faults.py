@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from tests.faults.series import DAY, HOUR, Series
+from tests.faults.series import DAY, HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.faults.series import Series
 
 Size = str
 SIZES: Final = ("small", "medium", "large")

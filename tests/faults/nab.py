@@ -1,4 +1,4 @@
-"""`python -m tests.faults.nab FOLDER`: score the detector on series of the Numenta Anomaly Benchmark.
+"""`python -m tests.faults.nab FOLDER`: the detector on series of the Numenta benchmark.
 
 FOLDER has `data/`, `windows.json` and `score.py`, which is called with the scores.
 """

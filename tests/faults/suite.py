@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from otel_pipeline.quality.detector import Detector
 from tests.faults.faults import FAULTS, SIZES
-from tests.faults.series import DAY, Series
+from tests.faults.series import DAY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from tests.faults.series import Series
 
 MONTH = 30 * DAY
 
@@ -47,7 +49,7 @@ class Outcome:
         return sum(self.false_alarms.values()) / max(1, len(self.false_alarms))
 
     def precision(self, kind: str, size: str) -> float:
-        """Of the alarms in a year with a fault of this kind and size every month, how many are true."""
+        """The share of true alarms, where a fault of this kind and size comes every month."""
         recall = self.tallies[kind, size].recall
         return recall / (recall + self.false_alarms_a_month) if recall else 0.0
 
@@ -86,7 +88,7 @@ def _plant(outcome: Outcome, series: Series, place: int, detector: Detector) -> 
             if values == series.values[place : place + len(values)]:
                 continue  # a drop in a quiet night, say
             trial = copy.deepcopy(detector)
-            trial._alarmed = trial._drifted = float("-inf")  # noqa: SLF001 - a false alarm before it hides no fault
+            trial._alarmed = trial._drifted = float("-inf")
             found = None
             for n, value in enumerate(values):
                 if trial.score(series.times[place + n], value).score > 1:
