@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import json
 from typing import TYPE_CHECKING, Final
@@ -11,8 +12,6 @@ from otel_pipeline.errors import CommandError
 from otel_pipeline.quality.history import HistoryError, Maintenance
 
 if TYPE_CHECKING:
-    import argparse
-
     from otel_pipeline.quality.history import Ruling, SqliteHistory
 
 __all__ = ["add_arguments", "run"]
@@ -108,7 +107,11 @@ def _plan(history: SqliteHistory, args: argparse.Namespace) -> int:
 
 
 def _moment(text: str) -> float:
-    moment = dt.datetime.fromisoformat(text)
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        message = f"{text!r} is no time in ISO 8601, such as 2026-01-31T06:00"
+        raise argparse.ArgumentTypeError(message) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
 
 

@@ -97,6 +97,7 @@ class Detector:
         self._seen_since = 0
         self._calm = 0
         self._peak = 0.0
+        self._said = ""
         self._alarmed = -math.inf
         self._drifted = -math.inf
 
@@ -148,7 +149,12 @@ class Detector:
         stuck = self._runs.judge(value) * self._sensitivity
         if stuck > severity:
             severity, reason = stuck, "unchanged"
-        return self._judgement(at, severity, forecast.center - down, forecast.center + up, reason)
+        low, high = forecast.center - down, forecast.center + up
+        if not self._negative:
+            low = max(low, 0.0)
+        if self._ratio:
+            high = min(high, 1.0)
+        return self._judgement(at, severity, low, high, reason)
 
     def learn(self, at: float, value: float, judgement: Judgement | None = None) -> None:
         """Learn from a value.
@@ -161,10 +167,8 @@ class Detector:
         if not math.isfinite(value):
             return
         self._look(at, value)
-        if judgement is not None and judgement.score > 1:
-            self._alarmed, self._peak = at, judgement.severity
-            if judgement.reason == "drift":
-                self._drifted = at
+        if judgement is not None:
+            self._remember_alarm(at, judgement)
         odd = judgement is not None and judgement.severity > 1 and judgement.reason == "value"
         for forecaster in self._forecasters:
             if not odd:
@@ -257,6 +261,16 @@ class Detector:
                 multiplicative=not self._negative and not self._ratio,
                 counts=self._whole and not self._negative,
             )
+
+    def _remember_alarm(self, at: float, judgement: Judgement) -> None:
+        """Begin the cool-down with a finding; it lasts while the same thing goes on."""
+        if judgement.score > 1:
+            self._peak, self._said = judgement.severity, judgement.reason
+        elif judgement.severity <= 1 or judgement.reason != self._said:
+            return
+        self._alarmed = at
+        if judgement.reason == "drift":
+            self._drifted = at
 
     def _keep_apart(self, at: float, value: float, *, odd: bool) -> None:
         """Keep anomalous points from the forecasters, until they are what is normal now."""

@@ -260,6 +260,10 @@ class Forecaster:
             change = lambda value: value + offset  # noqa: E731
         for values in self._slots.values():
             values.change(change)
+        pool = [(change(slow), change(value), hour) for slow, value, hour in self._pool]
+        self._pool = deque(pool, maxlen=self._pool.maxlen)
+        if pool:
+            self._refresh()
         self._last, self._gap = 0.0, 1
         self._recent.clear()
 

@@ -193,23 +193,33 @@ class Monitors:
         moment = at if at.tzinfo else at.replace(tzinfo=dt.UTC)
         case = _Case(dataset, _segment_name(segment), moment.timestamp())
         try:
-            if case.segment and not self._is_watched(case):
-                return Verdict()
-            windows = self.history.maintenance(dataset)
-            case.maintenance = any(one.start <= case.at <= one.stop for one in windows)
-            self._forget_what_was_ruled(dataset, windows)
-            for metric, value in measures.items():
-                if math.isfinite(value):
-                    self._measure(case, metric, float(value), windows)
-            for column, counts in (categories or {}).items():
-                self._categories(case, column, counts)
-            if schema is not None:
-                self._schema(case, schema)
-            self.history.record(case.points, case.notes)
+            with self.history.session():
+                if not self._is_watched(case):
+                    return Verdict()
+                self._judge(case, measures, categories or {}, schema)
+                self.history.record(case.points, case.notes)
         except HistoryError as error:
             self._learned.clear()
             case.findings.append(_no_history(case, error))
         return Verdict(case.scores, tuple(case.findings), case.state, case.changes)
+
+    def _judge(
+        self,
+        case: _Case,
+        measures: Mapping[str, float],
+        categories: Mapping[str, Mapping[str, int]],
+        schema: Mapping[str, str] | None,
+    ) -> None:
+        windows = self.history.maintenance(case.dataset)
+        case.maintenance = any(one.start <= case.at <= one.stop for one in windows)
+        self._forget_what_was_ruled(case.dataset, windows)
+        for metric, value in measures.items():
+            if math.isfinite(value):
+                self._measure(case, metric, float(value), windows)
+        for column, counts in categories.items():
+            self._categories(case, column, counts)
+        if schema is not None:
+            self._schema(case, schema)
 
     # --- One metric -------------------------------------------------------------------------------
 
@@ -274,6 +284,8 @@ class Monitors:
             }
 
     def _is_watched(self, case: _Case) -> bool:
+        if not case.segment:
+            return True
         segments = {segment for _, segment, _ in self.history.series(case.dataset) if segment}
         return case.segment in segments or len(segments) < _MOST_SEGMENTS
 

@@ -14,6 +14,7 @@ from otel_pipeline.quality.history import HistoryError, Point
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from otel_pipeline.quality.history import History, Maintenance, Note, Ruling
 
@@ -57,6 +58,10 @@ class PrometheusHistory:
         self.url = url.rstrip("/")
         self.step = step
         self.local = local
+
+    def session(self) -> AbstractContextManager[None]:
+        """Return a session of what is kept elsewhere."""
+        return self.local.session()
 
     def points(
         self, dataset: str, metric: str, *, segment: str = "", before: float, limit: int

@@ -80,7 +80,7 @@ def explain(name: str, metric: str, value: float, judgement: Judgement, history:
             return f"{what} is {seen}, and by now at most {high} was expected, by {history}"
         case "categories":
             return (
-                f"{what} of {name} is {seen} (population stability index), and at most {high} is "
+                f"{what} is {seen} (population stability index), and at most {high} is "
                 f"usual, by {history}"
             )
         case _:
