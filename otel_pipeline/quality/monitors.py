@@ -242,7 +242,7 @@ class Monitors:
             learned.detector.learn(case.at, value, judgement)
         self._learned[key] = learned._replace(
             last=(case.at, value),
-            points=learned.points + 1,
+            points=learned.points + (not case.maintenance),
             since=learned.since if learned.points else case.at,
         )
         history = _history_in_words(learned)

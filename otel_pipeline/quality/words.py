@@ -39,7 +39,7 @@ def number(metric: str, value: float) -> str:
         return _age(value)
     if kind.endswith("_ratio"):
         return f"{100 * value:.3g} %"
-    if abs(value) >= 10000 or value == int(value):  # noqa: PLR2004
+    if kind == "rows" or abs(value) >= 10000 or value == int(value):  # noqa: PLR2004
         return f"{value:,.0f}"
     return f"{value:.4g}"
 

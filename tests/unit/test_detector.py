@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import pytest
 
@@ -185,11 +186,12 @@ def test_sensitivity_and_the_smallest_change_move_the_limits() -> None:
     values = counts(100, noise=0.05)
     values[70] = 820.0
     found = {}
-    for name, options in {
+    cases: dict[str, dict[str, Any]] = {
         "usual": {},
         "sharp": {"sensitivity": 2.0},
         "tolerant": {"sensitivity": 2.0, "min_change": 500},
-    }.items():
+    }
+    for name, options in cases.items():
         detector = Detector(**options)
         judged = [detector.score(at, v) for at, v in zip(times(100), values, strict=True)]
         found[name] = 70 in [place for place, one in enumerate(judged) if one.score > 1]

@@ -33,7 +33,7 @@ class TestSqliteHistory(HistoryContract):
 def test_reading_makes_no_file(path) -> None:
     """A history that was never written to is empty, and stays without a file."""
     history = SqliteHistory(path)
-    assert history.findings() == history.series() == history.maintenance("flights") == []
+    assert (history.findings(), history.series(), history.maintenance("flights")) == ([], [], [])
     assert not path.parent.exists()
 
 
