@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from otel_pipeline.quality.ages import Ages
 from otel_pipeline.quality.forecast import Forecaster, Limits, median
+from otel_pipeline.quality.months import MonthDays
 from otel_pipeline.quality.runs import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from otel_pipeline.quality.forecast import Forecast
 
 __all__ = ["Detector", "Direction", "Judgement", "anomaly_scores"]
 
@@ -43,7 +46,8 @@ class Judgement(NamedTuple):
         severity: The same, whether or not it was said already.
         low: Lowest value that was expected; None while learning.
         high: Highest value that was expected.
-        reason: What is wrong: `value`, `drift`, `unchanged` or `age`; empty if nothing is.
+        reason: What is wrong: `value`, `drift`, `unchanged` or `age`; `month` where only the same
+            day of earlier months makes it normal; else empty.
     """
 
     score: float
@@ -92,6 +96,7 @@ class Detector:
         self._typical = 0.0
         self._forecasters: list[Forecaster] = []
         self._runs = Runs()
+        self._month_days = MonthDays()
         self._ages = Ages()
         self._quarantine: deque[tuple[float, float]] = deque(maxlen=2000)
         self._seen_since = 0
@@ -137,6 +142,9 @@ class Detector:
         up = max(forecast.up * caution / self._sensitivity, least)
         off = value - forecast.center
         severity, reason = self._severity(off, down, up), "value"
+        share = self._month_days.share(at) if severity > 1 and self._daily else None
+        if share is not None:
+            return self._on_such_a_day(at, value, forecast, share, down, up)
         for _, score in chosen.mean_scores(forecast, value):
             signed = self._sensitivity * score / caution
             drifted = (
@@ -170,8 +178,15 @@ class Detector:
         if judgement is not None:
             self._remember_alarm(at, judgement)
         odd = judgement is not None and judgement.severity > 1 and judgement.reason == "value"
+        of_the_month = judgement is not None and judgement.reason == "month"
+        if self._daily and self._forecasters:
+            slow = self._forecasters[-1].slow(at)
+            if slow is not None and slow > 0:
+                self._month_days.learn(at, value / slow, odd=odd or of_the_month)
         for forecaster in self._forecasters:
-            if not odd:
+            if of_the_month:
+                forecaster.skip(at, None)
+            elif not odd:
                 forecaster.learn(at, value)
             elif not self._quarantine:
                 forecaster.learn(at, value, clip=True)
@@ -199,6 +214,20 @@ class Detector:
 
     def _allowed(self, off: float) -> bool:
         return self._direction == "both" or (off > 0) == (self._direction == "up")
+
+    def _on_such_a_day(
+        self, at: float, value: float, forecast: Forecast, share: float, down: float, up: float
+    ) -> Judgement:
+        """Judge a value by the same day of earlier months."""
+        center = forecast.center * share
+        down, up = down * max(share, 1.0), up * max(share, 1.0)
+        severity = self._severity(value - center, down, up)
+        judgement = self._judgement(at, severity, max(center - down, 0.0), center + up, "value")
+        return judgement if severity > 1 else judgement._replace(reason="month")
+
+    @property
+    def _daily(self) -> bool:
+        return not self._negative and 0.5 * _DAY < self._step < 1.5 * _DAY
 
     def _severity(self, off: float, down: float, up: float) -> float:
         if not self._allowed(off):

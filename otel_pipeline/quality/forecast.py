@@ -240,10 +240,10 @@ class Forecaster:
         if not clip:
             self._remember(at, value)
 
-    def skip(self, at: float, value: float) -> None:
-        """Let an anomalous point pass."""
+    def skip(self, at: float, value: float | None) -> None:
+        """Let a point pass that tells nothing of the next; None for one to forget altogether."""
         self._gap += 1
-        if self._lasting:
+        if self._lasting and value is not None:
             self._remember(at, value)
 
     def shift(self, points: Sequence[tuple[float, float]]) -> None:
