@@ -201,7 +201,7 @@ class Forecaster:
             unit,
         )
 
-    def mean_scores(self, forecast: Forecast, value: float) -> list[tuple[int, float]]:
+    def mean_scores(self, forecast: Forecast, value: float) -> list[float]:
         """Return how far the means over the last points are from what they were, with signs."""
         remainder = self._clipped(forecast, value)
         recent = [*self._recent, remainder]
@@ -209,7 +209,7 @@ class Forecaster:
         for points, (center, limit) in self._mean_limits.items():
             if len(recent) >= points and limit > 0:
                 mean = sum(recent[-points:]) / points
-                scores.append((points, (mean - center) / limit))
+                scores.append((mean - center) / limit)
         return scores
 
     def learn(self, at: float, value: float, *, clip: bool = False) -> None:
