@@ -112,7 +112,7 @@ class Detector:
         """Whether there are too few values yet to judge one."""
         if self._count < _LEARNING_POINTS or self._before is None:
             return True
-        return self._step < 0.5 * _DAY and self._before[0] - self._start < _LEARNING_DAYS * _DAY
+        return self._within_days and self._before[0] - self._start < _LEARNING_DAYS * _DAY
 
     def judge(self, at: float, value: float) -> Judgement:
         """Judge a value, without learning from it.
@@ -197,8 +197,12 @@ class Detector:
     def _allowed(self, off: float) -> bool:
         return self._direction == "both" or (off > 0) == (self._direction == "up")
 
+    @property
+    def _within_days(self) -> bool:
+        return self._step < 0.5 * _DAY
+
     def _sharpness(self, at: float) -> float:
-        young = self._step < 0.5 * _DAY and at - self._start < _WEEKS_LEARNING * 7 * _DAY
+        young = self._within_days and at - self._start < _WEEKS_LEARNING * 7 * _DAY
         return self._sensitivity / (_YOUNG if young else 1.0)
 
     def _with_least_change(self, forecast: Forecast, at: float) -> Forecast:
@@ -264,7 +268,7 @@ class Detector:
     def _cooldown_seconds(self) -> float:
         if self._cooldown is not None:
             return self._cooldown
-        return max(_DAY, (48 if self._step < 0.5 * _DAY else 3.5) * self._step)
+        return max(_DAY, (48 if self._within_days else 3.5) * self._step)
 
     def _least_change(self) -> float:
         if self._min_change is not None:
@@ -306,10 +310,10 @@ class Detector:
             )
 
     def _remember_alarm(self, at: float, judgement: Judgement) -> None:
-        """Begin the cool-down with a finding; it lasts while the same thing goes on."""
+        """Begin the cool-down with a finding; by day, it lasts while the same thing goes on."""
         if judgement.score > 1:
             self._peak, self._said = judgement.severity, judgement.reason
-        elif judgement.severity <= 1 or judgement.reason != self._said:
+        elif self._within_days or judgement.severity <= 1 or judgement.reason != self._said:
             return
         self._alarmed = at
         if judgement.reason == "drift":
@@ -326,7 +330,7 @@ class Detector:
             self._seen_since = 0
             return
         self._seen_since += 1
-        patience = 3 * _DAY if self._step < 0.5 * _DAY else 6 * self._step
+        patience = 3 * _DAY if self._within_days else 6 * self._step
         lasted = at - self._quarantine[0][0]
         many = len(self._quarantine) >= max(6, 0.35 * self._seen_since)
         if odd and lasted >= patience and many:
@@ -395,9 +399,8 @@ def anomaly_scores(
         values: The values, such as rows of a dataset by hour; None and NaN teach nothing.
 
     Returns:
-        A score for each row: 0 while learning, above 1 if the row is anomalous. While an
-        anomaly lasts, and for a while after (half a week for a series by day), only much worse
-        ones are above 1.
+        A score for each row: 0 while learning, above 1 if the row is anomalous. For a
+        while after an anomaly (half a week for a series by day) only much worse ones are above 1.
 
     Raises:
         ValueError: There are not as many timestamps as values.
