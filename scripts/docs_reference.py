@@ -37,6 +37,7 @@ ROOT = Path(__file__).parents[1]
 API_MODULES = (
     "otel_pipeline",
     "otel_pipeline.propagation",
+    "otel_pipeline.quality",
     "otel_pipeline.logs",
     "otel_pipeline.redaction",
     "otel_pipeline.testing",
@@ -150,9 +151,9 @@ def checks_page() -> str:
     common = [one for one in parameters(Check).values() if one.name in Check.__dataclass_fields__]
     lines = [
         "# Checks in YAML\n",
-        "A file maps `datasets` to names, and each name to the parameters of a dataset. Paths in it",
-        "are relative to the file. `otel-pipeline quality check --print-schema` prints its JSON",
-        "schema, for editors.\n",
+        "A file maps `datasets` to names, and each name to the parameters of a dataset. Paths in",
+        "it are relative to it. `otel-pipeline quality check --print-schema` prints its JSON schema,",
+        "for editors.\n",
         "## A dataset\n",
         _table(
             ("parameter", "default", "meaning"),
