@@ -152,8 +152,8 @@ def checks_page() -> str:
     lines = [
         "# Checks in YAML\n",
         "A file maps `datasets` to names, and each name to the parameters of a dataset. Paths in",
-        "it are relative to it. `otel-pipeline quality check --print-schema` prints its JSON schema,",
-        "for editors.\n",
+        "it are relative to it. `otel-pipeline quality check --print-schema` prints its JSON",
+        "schema, for editors.\n",
         "## A dataset\n",
         _table(
             ("parameter", "default", "meaning"),
