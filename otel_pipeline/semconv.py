@@ -334,6 +334,9 @@ class Attr:
     RUN_ID: Final = "pipeline.run.id"
     STATUS: Final = "pipeline.status"
     RECORDS: Final = "pipeline.records."  # followed by the status
+    INPUTS: Final = "dataset.inputs"  # names of what a stage reads, and of what it writes
+    OUTPUTS: Final = "dataset.outputs"
+    DATASET: Final = "dataset.name"  # on a link to the span that wrote the dataset
 
 
 class LogField:
@@ -375,11 +378,12 @@ class Event:
 
 
 class Signal:
-    """Names of the three signals, as in `Telemetry.report()` and the label `signal`."""
+    """Names of the signals, as in `Telemetry.report()` and the label `signal`."""
 
     TRACES: Final = "traces"
     METRICS: Final = "metrics"
     LOGS: Final = "logs"
+    LINEAGE: Final = "lineage"  # events of OpenLineage, where they are sent; no signal of OTLP
 
 
 SIGNALS: Final = (Signal.TRACES, Signal.METRICS, Signal.LOGS)

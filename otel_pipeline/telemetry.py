@@ -70,6 +70,7 @@ class Telemetry:
             signals=self._signals,
             parent=_inherited_parent(),
             redact=self._runtime.redact_adopted_spans,
+            lineage=self._runtime.lineage,
         )
         self._rules = True
         self._undo.callback(lifecycle.install(hooks))

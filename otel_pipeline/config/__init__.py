@@ -16,6 +16,7 @@ from otel_pipeline.config._model import (
 )
 from otel_pipeline.config._options import OPTIONS, Option
 from otel_pipeline.config._parse import parse_duration, take_credentials
+from otel_pipeline.config._places import state_folder
 from otel_pipeline.config._rows import Row, rows
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "load",
     "parse_duration",
     "rows",
+    "state_folder",
     "take_credentials",
 ]

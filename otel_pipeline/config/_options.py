@@ -503,7 +503,7 @@ _DELIVERY = (
         "OTEL_PIPELINE_SPOOL_DIR",
         "spool_dir",
         "auto",
-        _parse.spool_dir,
+        _parse.place,
         "Folder for what cannot be sent now; auto is one under the user's state directory when "
         "an OTLP endpoint was set; off.",
         "Delivery",
@@ -525,6 +525,18 @@ _DELIVERY = (
         "Oldest batch that the spool keeps: 90s, 15m, 24h, 1d.",
         "Delivery",
         unit="s",
+    ),
+)
+
+_QUALITY = (
+    Option(
+        "OTEL_PIPELINE_LINEAGE",
+        "lineage",
+        "auto",
+        _parse.place,
+        "File in which stages' last inputs and outputs are kept; auto is one under the user's "
+        "state directory; off.",
+        "Data quality",
     ),
 )
 
@@ -615,6 +627,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     *_batching("BLRP", "log_batch", "log records", "1000", "Logs"),
     *_REDACTION,
     *_DELIVERY,
+    *_QUALITY,
     *_LIMITS,
 )
 BY_FIELD: Final = {option.field: option for option in OPTIONS}
