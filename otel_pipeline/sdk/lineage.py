@@ -188,7 +188,8 @@ class LineageExporter:
     def _next(self) -> JobRun | None:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._deadline is not None)
-            if not self._waiting or (self._deadline or time.monotonic()) < time.monotonic():
+            too_late = self._deadline is not None and self._deadline < time.monotonic()
+            if not self._waiting or too_late:
                 return None
             self._busy = True
             return self._waiting.popleft()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from otel_pipeline.quality.lineage.model import Assertion, DatasetUse, JobRun, ParentRun
 from otel_pipeline.quality.lineage.names import DatasetName, JobName, identify, run_uuid
+from otel_pipeline.quality.lineage.stages import observed
 
 __all__ = [
     "Assertion",
@@ -13,5 +14,6 @@ __all__ = [
     "JobRun",
     "ParentRun",
     "identify",
+    "observed",
     "run_uuid",
 ]

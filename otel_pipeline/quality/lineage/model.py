@@ -86,6 +86,7 @@ class JobRun:
         error: Why it failed, or empty.
         trace_id: Its trace as 32 hex digits, or empty where nothing was traced.
         span_id: Its span as 16 hex digits, or empty.
+        is_stage: Whether the job is a stage; else it is a whole pipeline.
         streaming: Whether the job has no end of its own.
     """
 
@@ -100,6 +101,7 @@ class JobRun:
     error: str = ""
     trace_id: str = ""
     span_id: str = ""
+    is_stage: bool = False
     streaming: bool = False
 
 

@@ -103,7 +103,7 @@ def to_event(run: JobRun) -> RunEvent:
     job_type = facet_v2.job_type_job.JobTypeJobFacet(
         processingType="STREAMING" if run.streaming else "BATCH",
         integration="OTEL_PIPELINE",
-        jobType="PIPELINE" if "." not in run.job.name else "STAGE",
+        jobType="STAGE" if run.is_stage else "PIPELINE",
         producer=PRODUCER,
     )
     return event_v2.RunEvent(

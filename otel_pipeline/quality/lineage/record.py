@@ -177,7 +177,7 @@ class Record:
 
 def _as_dict(run: JobRun) -> dict[str, Any]:
     """Return what JSON can hold; what is at its default is left out."""
-    found = {key: value for key, value in asdict(run).items() if value}
+    found = {key: value for key, value in asdict(run).items() if value or key == "at"}
     for side in ("inputs", "outputs"):
         if side in found:
             found[side] = [_without_defaults(use) for use in found[side]]

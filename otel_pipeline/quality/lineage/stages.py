@@ -267,6 +267,7 @@ def _stage_run(stage: Stage, namespace: str, began: int) -> JobRun:
         root=root,
         trace_id=trace_id,
         span_id=span_id,
+        is_stage=True,
     )
 
 
