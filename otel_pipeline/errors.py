@@ -7,6 +7,7 @@ OtelPipelineError
 │   ├── MetricNameError         a metric or label name that Prometheus cannot carry
 │   ├── DuplicateMetricError    one name declared twice with different shapes
 │   └── LabelError              wrong label names or a wrong number of label values
+├── ProfileError                data that cannot be profiled (also a ValueError)
 ├── CommandError                a command of `otel-pipeline` that cannot go on
 └── CaptureError                a misuse of `otel_pipeline.testing`
 ```
@@ -26,6 +27,7 @@ __all__ = [
     "MetricError",
     "MetricNameError",
     "OtelPipelineError",
+    "ProfileError",
 ]
 
 
@@ -51,6 +53,10 @@ class DuplicateMetricError(MetricError):
 
 class LabelError(MetricError):
     """Wrong label names, or a wrong number of label values."""
+
+
+class ProfileError(OtelPipelineError, ValueError):
+    """Data cannot be profiled; the message names the column, and never a value."""
 
 
 class CommandError(OtelPipelineError):
