@@ -16,8 +16,8 @@ from otel_pipeline.config._model import (
 )
 from otel_pipeline.config._options import OPTIONS, Option
 from otel_pipeline.config._parse import parse_duration, take_credentials
-from otel_pipeline.config._places import state_folder
 from otel_pipeline.config._rows import Row, rows
+from otel_pipeline.config._state import state_folder
 
 __all__ = [
     "OPTIONS",

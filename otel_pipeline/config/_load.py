@@ -250,6 +250,7 @@ class _Builder:
             spool_dir=value("spool_dir"),
             spool_max_bytes=value("spool_max_bytes"),
             spool_max_age=value("spool_max_age"),
+            quality_history=value("quality_history"),
             config_file=value("config_file"),
             settings=self._shown_settings(),  # last, as each of the above may add to it
             warnings=warnings,

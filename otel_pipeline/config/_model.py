@@ -150,6 +150,7 @@ class Config:
         spool_dir: `auto`, `off`, or the path of a folder.
         spool_max_bytes: Most bytes that the spool holds.
         spool_max_age: Age in seconds of the oldest batch that the spool keeps.
+        quality_history: `auto`, `off`, or the path of a file.
         config_file: The file of declarative configuration, or None.
         settings: Every variable with its text and where it came from.
         warnings: What should be told to the user once.
@@ -199,6 +200,7 @@ class Config:
     spool_dir: str
     spool_max_bytes: int
     spool_max_age: float
+    quality_history: str
     config_file: str | None
     settings: Mapping[str, Setting] = field(compare=False, repr=False)
     warnings: tuple[str, ...] = field(compare=False)

@@ -503,7 +503,7 @@ _DELIVERY = (
         "OTEL_PIPELINE_SPOOL_DIR",
         "spool_dir",
         "auto",
-        _parse.place,
+        _parse.path_or_word,
         "Folder for what cannot be sent now; auto is one under the user's state directory when "
         "an OTLP endpoint was set; off.",
         "Delivery",
@@ -526,16 +526,22 @@ _DELIVERY = (
         "Delivery",
         unit="s",
     ),
-)
-
-_QUALITY = (
+    Option(
+        "OTEL_PIPELINE_QUALITY_HISTORY",
+        "quality_history",
+        "auto",
+        _parse.path_or_word,
+        "File with the history that the monitors of datasets learn from; auto is one under the "
+        "user's state directory; off.",
+        "Data quality",
+    ),
     Option(
         "OTEL_PIPELINE_LINEAGE",
         "lineage",
         "auto",
-        _parse.place,
-        "File in which stages' last inputs and outputs are kept; auto is one under the user's "
-        "state directory; off.",
+        _parse.path_or_word,
+        "File with what stages last read and wrote; auto is one under the user's state directory; "
+        "off.",
         "Data quality",
     ),
 )
@@ -627,7 +633,6 @@ OPTIONS: Final[tuple[Option, ...]] = (
     *_batching("BLRP", "log_batch", "log records", "1000", "Logs"),
     *_REDACTION,
     *_DELIVERY,
-    *_QUALITY,
     *_LIMITS,
 )
 BY_FIELD: Final = {option.field: option for option in OPTIONS}

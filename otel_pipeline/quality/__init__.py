@@ -11,17 +11,34 @@ from typing import TYPE_CHECKING, Any
 from otel_pipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from otel_pipeline.quality.detector import anomaly_scores
+    from otel_pipeline.quality.history import History, SqliteHistory
+    from otel_pipeline.quality.monitors import Finding, Monitor, Monitors, Verdict
     from otel_pipeline.quality.profiles import ColumnProfile, Profile, Profiler, profile
 
 __all__ = [
     "ColumnProfile",
+    "Finding",
+    "History",
+    "Monitor",
+    "Monitors",
     "Profile",
     "Profiler",
+    "SqliteHistory",
+    "Verdict",
+    "anomaly_scores",
     "profile",
 ]
 
 #: Where each name is, and what it is loaded from when it is first used.
 _LAZY = {
+    "anomaly_scores": "otel_pipeline.quality.detector",
+    "History": "otel_pipeline.quality.history",
+    "SqliteHistory": "otel_pipeline.quality.history",
+    "Finding": "otel_pipeline.quality.monitors",
+    "Monitor": "otel_pipeline.quality.monitors",
+    "Monitors": "otel_pipeline.quality.monitors",
+    "Verdict": "otel_pipeline.quality.monitors",
     "ColumnProfile": "otel_pipeline.quality.profiles",
     "Profile": "otel_pipeline.quality.profiles",
     "Profiler": "otel_pipeline.quality.profiles",

@@ -144,8 +144,8 @@ def folder_of(config: Config, *, explicit: bool) -> Path | None:
     if config.spool_dir == "off" or not explicit:
         return None
     if config.spool_dir == "auto":
-        base = state_folder()
-        return None if base is None else base / "spool"
+        state = state_folder()
+        return state / "spool" if state else None
     folder = Path(config.spool_dir)
     with contextlib.suppress(OSError):
         if folder.stat().st_uid != os.getuid():  # shared, such as the volume of a container

@@ -1,4 +1,4 @@
-"""Where the library keeps what outlives a process."""
+"""Where what outlives a process is kept by default."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ __all__ = ["state_folder"]
 
 
 def state_folder() -> Path | None:
-    """Return the library's folder under the user's state directory, which need not exist.
+    """Return the library's folder under the user's state directory, as XDG defines it.
 
     Returns:
-        `$XDG_STATE_HOME/otel-pipeline` or `~/.local/state/otel-pipeline`; None for a user without
-        a home.
+        The folder, which need not exist; None for a user without a home.
     """
     state = os.environ.get("XDG_STATE_HOME", "")
     base = Path(state) if os.path.isabs(state) else Path("~/.local/state")  # noqa: PTH117
