@@ -14,6 +14,7 @@ __all__ = ["ACTIONS", "add_arguments", "run"]
 #: `add_arguments(parser)` and `run(args) -> int`, which returns the exit status. It imports data
 #: libraries only in `run`.
 ACTIONS: Final = {
+    "lineage": "show which jobs made which datasets of which",
     "profile": "show what a file of data looks like",
 }
 

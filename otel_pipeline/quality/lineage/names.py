@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -81,8 +82,14 @@ class DatasetName(NamedTuple):
         return f"{self.namespace}{'' if self.name.startswith('/') else '/'}{self.name}"
 
 
-class JobName(NamedTuple):
-    """What a job, that is a pipeline or one of its stages, is known by."""
+@dataclass(frozen=True, order=True, slots=True)
+class JobName:
+    """What a job, that is a pipeline or one of its stages, is known by.
+
+    Attributes:
+        namespace: Where it belongs; the name of the service, if nothing else is said.
+        name: `orders` for a pipeline, `orders.extract` for a stage.
+    """
 
     namespace: str
     name: str
@@ -188,4 +195,4 @@ def run_uuid(job: JobName, run_id: str) -> str:
         >>> run_uuid(JobName("orders-etl", "orders"), "2026-11-23")
         'f0a1a5b8-21cc-5cbb-b75a-6d4f5ae6a1a3'
     """
-    return str(uuid.uuid5(_RUNS, "\n".join((*job, run_id))))
+    return str(uuid.uuid5(_RUNS, f"{job.namespace}\n{job.name}\n{run_id}"))

@@ -110,7 +110,7 @@ def to_event(run: JobRun) -> RunEvent:
         eventType=event_v2.RunState[run.state],
         eventTime=_time(run.at),
         run=event_v2.Run(runId=run.run, facets=run_facets),
-        job=event_v2.Job(*run.job, facets={"jobType": job_type}),
+        job=event_v2.Job(run.job.namespace, run.job.name, facets={"jobType": job_type}),
         inputs=[_input(use) for use in run.inputs],
         outputs=[_output(use) for use in run.outputs],
         producer=PRODUCER,
@@ -128,9 +128,10 @@ def _parent(parent: ParentRun, root: ParentRun) -> Any:
 
     return parent_run.ParentRunFacet(
         run=parent_run.Run(runId=parent.run),
-        job=parent_run.Job(*parent.job),
+        job=parent_run.Job(parent.job.namespace, parent.job.name),
         root=parent_run.Root(
-            run=parent_run.RootRun(runId=root.run), job=parent_run.RootJob(*root.job)
+            run=parent_run.RootRun(runId=root.run),
+            job=parent_run.RootJob(root.job.namespace, root.job.name),
         ),
         producer=PRODUCER,
     )

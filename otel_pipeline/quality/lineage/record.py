@@ -190,12 +190,12 @@ def _without_defaults(use: Mapping[str, Any]) -> dict[str, Any]:
 
 def _from_dict(found: Mapping[str, Any]) -> JobRun:
     told = dict(found)
-    told["job"] = JobName(*told["job"])
+    told["job"] = JobName(**told["job"])
     for side in ("inputs", "outputs"):
         told[side] = tuple(_use(use) for use in told.get(side, ()))
     for above in ("parent", "root"):
         if one := told.get(above):
-            told[above] = ParentRun(JobName(*one["job"]), one["run"])
+            told[above] = ParentRun(JobName(**one["job"]), one["run"])
     return JobRun(**told)
 
 

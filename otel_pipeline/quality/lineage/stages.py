@@ -260,7 +260,7 @@ def _stage_run(stage: Stage, namespace: str, began: int) -> JobRun:
     one = uuid.UUID(parent.run) if parent is not None else uuid.NAMESPACE_OID
     return JobRun(
         job,
-        str(uuid.uuid5(one, "\n".join((*job, span_id or uuid.uuid4().hex)))),
+        str(uuid.uuid5(one, "\n".join((job.name, span_id or uuid.uuid4().hex)))),
         "START",
         began,
         parent=parent,
