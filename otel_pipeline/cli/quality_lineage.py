@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from otel_pipeline import config as configuration
 from otel_pipeline.errors import CommandError
 from otel_pipeline.quality.lineage.drawing import label, mermaid, tree
-from otel_pipeline.quality.lineage.graph import Graph
+from otel_pipeline.quality.lineage.graph import Column, Graph
 from otel_pipeline.quality.lineage.openlineage import read_events
 from otel_pipeline.quality.lineage.record import Record, RecordError, path_of
 
@@ -103,12 +103,17 @@ def run(args: argparse.Namespace) -> int:
 def _document(graph: Graph, edges: Edges, *, columns: bool) -> object:
     if not columns:
         return graph.as_dict(edges)
-    return {"columns": [{"from": _column(one), "to": _column(other)} for one, other in edges.pairs]}
+    pairs = [
+        {"from": _column(one), "to": _column(other)}
+        for one, other in edges.pairs
+        if isinstance(one, Column) and isinstance(other, Column)
+    ]
+    return {"columns": pairs}
 
 
-def _column(node: Node) -> dict[str, str]:
-    (namespace, name), column = node
-    return {"namespace": namespace, "name": name, "column": column}
+def _column(column: Column) -> dict[str, str]:
+    namespace, name = column.dataset
+    return {"namespace": namespace, "name": name, "column": column.column}
 
 
 def _text(graph: Graph, edges: Edges, start: Node | None) -> list[str]:
