@@ -22,6 +22,7 @@ from otel_pipeline import clock, lifecycle, semconv
 from otel_pipeline.config import parse_duration
 from otel_pipeline.context import current_scope, with_scope
 from otel_pipeline.diagnostics import warn_once
+from otel_pipeline.errors import DataQualityError
 from otel_pipeline.metrics import Counter, Gauge, Histogram
 from otel_pipeline.propagation import context_from, link_from
 from otel_pipeline.semconv import Attr, Event, Status
@@ -45,13 +46,15 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
     from opentelemetry.trace import Link, Tracer
 
+    from otel_pipeline.quality import Check, Dataset
     from otel_pipeline.quality.lineage.stages import StageLineage
-
+    from otel_pipeline.quality.observe import Observations
 
 __all__ = ["Batch", "Pipeline", "Queue", "Run", "Stage", "current_run", "current_stage"]
 
 #: What names a dataset: a URL, a path, a bare name, or a pair of namespace and name.
 DatasetLike: TypeAlias = "str | os.PathLike[str] | tuple[str, str]"
+DataT = TypeVar("DataT")
 FunctionT = TypeVar("FunctionT", bound="Callable[..., Any]")
 
 _RECORDS_PROCESSED = Counter.from_spec(semconv.RECORDS_PROCESSED)
@@ -173,7 +176,7 @@ class Stage(Block):
     be a generator, or give `count=`.
     """
 
-    __slots__ = ("_cell", "_counts", "_lineage", "_series", "name")
+    __slots__ = ("_cell", "_counts", "_lineage", "_observing", "_series", "name")
 
     # One more call to set it at the end would take almost a microsecond.
     _says_success = True
@@ -185,6 +188,7 @@ class Stage(Block):
         self._counts: dict[str, int] = {}  # by status, as far as anything was counted
         self._cell: list[float] | None = None
         self._lineage: StageLineage | None = None
+        self._observing: Observations | None = None
 
     @property
     def stage(self) -> Stage:
@@ -297,6 +301,85 @@ class Stage(Block):
                     known = self._lineage = StageLineage(self)
             return known
         return self._lineage
+
+    def observe(
+        self,
+        data: DataT,
+        dataset: str | Dataset,
+        *,
+        level: Literal["basic", "standard", "full"] | None = None,
+        checks: Iterable[Check] | None = None,
+        updated_at: str | float | dt.datetime | None = None,
+        monitors: Any = None,
+        batch_rows: int = 8192,
+    ) -> DataT:
+        """Look at data that pass the stage: profile them, check them, and tell what was found.
+
+        It is told when the stage ends, as metrics, events of its span and log lines. Several calls
+        with one dataset are one look at it, part by part. A stage that fails judges nothing.
+        Nothing is raised where looking fails: that is said once, and counted.
+
+        Args:
+            data: A frame of pandas, Polars or PyArrow, a relation of DuckDB, or rows: dicts, named
+                tuples or dataclass objects, all at once or from an iterator, also an asynchronous
+                one. What an iterator yields may be frames or lists of rows, too.
+            dataset: Its name, a short fixed word; or a `Dataset`. What was declared for a name
+                with `quality.register` is found.
+            level: How closely to look: `basic` by default, `standard` or `full`; see
+                `quality.Profiler`.
+            checks: What one wants to be true of it, in place of what was declared.
+            updated_at: The column with the time of each row; or the time of the newest row.
+            monitors: `quality.Monitors` that judge it by its history.
+            batch_rows: How many rows of an iterator are looked at together. They have gone on by
+                then, unless a check takes rows out: then they wait for each other.
+
+        Returns:
+            The same data, or without the rows that went into quarantine; for an iterator an
+            iterator, which is looked at as it is consumed, in constant memory.
+
+        Raises:
+            ConfigurationError: An argument cannot be used.
+            DataQualityError: When the stage ends: a check with `on_fail="break"` failed. From an
+                iterator that is consumed after the stage: at its end.
+
+        Metrics:
+            `dataset_rows_total`, `dataset_checks_total` and the other `dataset_…`;
+            `pipeline_records_rejected_total` with the reason `quarantined`.
+
+        Example:
+            >>> from otel_pipeline import Pipeline
+            >>> from otel_pipeline.quality import Between, NotNull
+            >>> with Pipeline("docs-observe").stage("validate") as stage:
+            ...     orders = [{"id": 1, "amount": 5}, {"id": 2, "amount": -5}]
+            ...     bad = []
+            ...     stage.observe(orders, "docs-orders", checks=[
+            ...         NotNull("id"),
+            ...         Between("amount", min=0, on_fail="quarantine", quarantine=bad.extend),
+            ...     ])
+            [{'id': 1, 'amount': 5}]
+            >>> bad
+            [{'id': 2, 'amount': -5}]
+        """
+        from otel_pipeline.quality import observe  # noqa: PLC0415  stages without pay nothing
+
+        wanted = observe.wanted(
+            dataset, level=level, checks=checks, updated_at=updated_at, monitors=monitors
+        )
+        with _lock:
+            if self._observing is None:
+                self._observing = observe.Observations(self)
+        return self._observing.observe(data, wanted, updated_at, _amount(batch_rows) or 1)  # type: ignore[no-any-return]
+
+    def _judge(self, exception: BaseException | None) -> BaseException | None:
+        if self._observing is None:
+            return None
+        try:
+            self._observing.close(complete=exception is None)
+        except DataQualityError as error:
+            return error
+        except Exception as error:  # noqa: BLE001  observation never harms the program
+            warn_once("observe", "telling what was observed failed: %s", text_of(error))
+        return None
 
     def count_records(self, number: int) -> None:
         """Count `number` records as a success of the stage."""

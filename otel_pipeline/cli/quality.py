@@ -14,8 +14,10 @@ __all__ = ["ACTIONS", "add_arguments", "run"]
 #: `add_arguments(parser)` and `run(args) -> int`, which returns the exit status. It imports data
 #: libraries only in `run`.
 ACTIONS: Final = {
+    "check": "check a file of data against a YAML file of checks",
     "lineage": "show which jobs made which datasets of which",
     "profile": "show what a file of data looks like",
+    "suggest": "write a first set of checks for a file of data",
 }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -16,16 +18,19 @@ from otel_pipeline.errors import ProfileError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BLOCK", "batches", "type_name"]
+__all__ = ["BLOCK", "batches", "block_rows", "type_name"]
 
-#: Rows that are worked on at once. Everything is cut at its multiples, so the profile does not
-#: depend on how the rows came.
+#: Rows of a block, which is worked on at once, where there are not very many columns. Everything is
+#: cut at its multiples, so the profile does not depend on how the rows came.
 BLOCK: Final = 65_536
+_CELLS: Final = 1 << 23  # of a block
+_LEAST: Final = 1_024
 
 #: Rows given as objects that become one batch.
 _OBJECTS: Final = 8_192
 
-_SIGNED: Final = {1: pa.int8(), 2: pa.int16(), 4: pa.int32(), 8: pa.int64()}
+#: Types of Arrow's own that are another type with a meaning.
+_KNOWN_EXTENSIONS: Final = {"arrow.json", "arrow.uuid"}
 
 
 def batches(data: object) -> Iterator[pa.RecordBatch]:
@@ -45,6 +50,14 @@ def batches(data: object) -> Iterator[pa.RecordBatch]:
         yield batch
 
 
+def block_rows(columns: int) -> int:
+    """Return how many rows a block has: a power of two, fewer where there are many columns."""
+    rows = BLOCK
+    while rows > _LEAST and rows * columns > _CELLS:
+        rows //= 2
+    return rows
+
+
 def _check_names(names: list[str]) -> None:
     if len(set(names)) < len(names):
         twice = next(name for name, n in Counter(names).items() if n > 1)
@@ -58,7 +71,7 @@ def _native(data: object) -> Iterable[pa.RecordBatch]:  # noqa: C901, PLR0911
         return _first_empty(data.schema, data.to_batches())
     library = type(data).__module__.partition(".")[0]
     kind = type(data).__name__
-    if library == "pandas" and kind == "DataFrame":
+    if library == "pandas" and kind in {"DataFrame", "Series"}:
         return _pandas(data)
     if library == "polars":
         return _polars(data, kind)
@@ -75,7 +88,7 @@ def _native(data: object) -> Iterable[pa.RecordBatch]:  # noqa: C901, PLR0911
     if (frame := _narwhals(data)) is not None:
         return frame
     raise ProfileError(
-        f"a {type(data).__module__}.{kind} cannot be profiled: give a frame of pandas, Polars, "
+        f"{type(data).__qualname__} cannot be profiled: give a frame of pandas, Polars, "
         "PyArrow or DuckDB, or an iterable of dicts or dataclass objects"
     )
 
@@ -103,20 +116,31 @@ def _polars(data: Any, kind: str) -> Iterable[pa.RecordBatch]:
         )
     for name, dtype in data.schema.items():
         if dtype == pl.Object:
-            raise ProfileError(
-                f"column {name!r} holds Python objects, which cannot be profiled: cast or drop it"
-            )
+            raise ProfileError(f"column {name!r} holds Python objects: cast it, or leave it out")
     # The newest form of Arrow takes Polars' strings without a copy.
-    table = data.to_arrow(compat_level=pl.CompatLevel.newest())
+    newest = pl.CompatLevel.newest()
+    try:
+        table = data.to_arrow(compat_level=newest)
+    except Exception:
+        for name in data.columns:
+            try:
+                data[name].to_arrow(compat_level=newest)
+            except Exception:  # noqa: BLE001  # also a panic, which says nothing to the user
+                raise ProfileError(
+                    f"column {name!r} is of type {data.schema[name]}, which Arrow does not have: "
+                    "cast it, or leave it out"
+                ) from None
+        raise
     return _first_empty(table.schema, table.to_batches())
 
 
 def _pandas(data: Any) -> Iterator[pa.RecordBatch]:
+    if not hasattr(data, "columns"):
+        data = data.to_frame()
     names = [str(name) for name in data.columns]
     _check_names(names)
     for start in range(0, max(len(data), 1), BLOCK):
-        part = data.iloc[start : start + BLOCK]
-        # A block of its own: pandas changes frames in place.
+        part = data.iloc[start : start + BLOCK].copy()  # frames may be changed in place
         yield _columns(
             {name: part.iloc[:, place] for place, name in enumerate(names)}, rows=len(part)
         )
@@ -170,7 +194,12 @@ def _columns(columns: Mapping[str, Any], rows: int | None = None) -> pa.RecordBa
     arrays = [_array(name, values) for name, values in columns.items()]
     if not arrays and rows:
         return pa.RecordBatch.from_struct_array(pa.array([{}] * rows, pa.struct([])))
-    return pa.RecordBatch.from_arrays(arrays, names=list(columns))
+    for name, array in zip(columns, arrays, strict=True):
+        if len(array) != len(arrays[0]):
+            raise ProfileError(
+                f"column {name!r} has {len(array)} rows, the first column {len(arrays[0])}"
+            )
+    return pa.RecordBatch.from_arrays(arrays, names=list(map(str, columns)))
 
 
 def _array(name: str, values: Any) -> pa.Array:
@@ -182,13 +211,42 @@ def _array(name: str, values: Any) -> pa.Array:
     except OverflowError:
         what = "holds an integer of more than 64 bits: make it a float, a decimal or text"
     except (pa.ArrowException, TypeError, ValueError):
-        kinds = sorted({type(value).__name__ for value in values if value is not None})
-        what = f"holds {' and '.join(kinds[:5])}, which is no single type: cast it"
+        what = f"holds {_kinds(values)}, which Arrow has no single type for: cast it"
     else:
-        return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+        if not _changed(values, array.type):
+            return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+        what = f"holds {_kinds(values)}, and not all alike: cast it"
     raise ProfileError(f"column {name!r} {what}, or leave it out")
 
 
+def _kinds(values: Iterable[Any]) -> str:
+    """Return the names of the types of values."""
+    kinds = {
+        "datetime with a time zone"
+        if isinstance(value, dt.datetime) and value.tzinfo
+        else type(value).__name__
+        for value in values
+        if value is not None
+    }
+    return " and ".join(sorted(kinds)[:5])
+
+
+def _changed(values: Any, kind: pa.DataType) -> bool:
+    """Whether Arrow took some objects for what they are not, such as times for dates."""
+    is_ = pa.types
+    if not isinstance(values, list) and getattr(values, "dtype", None) != object:
+        return False
+    if is_.is_date(kind):
+        return any(isinstance(value, dt.datetime) for value in values)
+    if is_.is_timestamp(kind):
+        known = (value for value in values if value is not None and value == value)  # noqa: PLR0124
+        return len({getattr(value, "tzinfo", None) is None for value in known}) > 1
+    if is_.is_binary(kind):
+        return any(isinstance(value, str) for value in values)
+    return False
+
+
+@functools.lru_cache(maxsize=1_024)
 def type_name(kind: pa.DataType) -> str:  # noqa: PLR0911
     """Return the name of a type that is the same whichever library held the data.
 
@@ -198,7 +256,10 @@ def type_name(kind: pa.DataType) -> str:  # noqa: PLR0911
         ('string', 'datetime[UTC]')
     """
     is_ = pa.types
-    if is_.is_dictionary(kind):
+    if isinstance(kind, pa.BaseExtensionType):
+        known = kind.extension_name in _KNOWN_EXTENSIONS
+        return type_name(kind.storage_type) if known else str(kind.extension_name)
+    if is_.is_dictionary(kind) or is_.is_run_end_encoded(kind):
         return type_name(kind.value_type)
     if is_.is_floating(kind):
         return f"float{kind.bit_width}"

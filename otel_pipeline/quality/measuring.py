@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from otel_pipeline.errors import ProfileError
 from otel_pipeline.quality.frames import BLOCK, type_name
 from otel_pipeline.quality.sketches import Distinct, Frequent, Quantiles, mixed
-from otel_pipeline.quality.texts import hashes_and_lengths
+from otel_pipeline.quality.texts import hashes_and_lengths, wide
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -28,6 +28,8 @@ Level = Literal["basic", "standard", "full"]
 _PIECE: Final = 32_768
 #: A block gives at least `BLOCK / 2**10` samples, however many there were before.
 _LOWEST_RATE: Final = 10
+_TEXTS: Final = {"string", "binary"}
+_FEW: Final = 4_096  # integers within such a range are told apart by a table
 _EXACT: Final = 2**53  # integers up to here are floats, too
 _PER_SECOND: Final = 1_000_000
 _MICROSECONDS: Final = {"s": _PER_SECOND, "ms": 1_000, "us": 1}
@@ -43,6 +45,7 @@ class Measuring:
     """
 
     def __init__(self, level: Level, top_values: frozenset[str], now: dt.datetime) -> None:
+        self.rows = BLOCK
         self._level = level
         self._top = top_values
         self._now = int(now.timestamp() * _PER_SECOND)
@@ -50,13 +53,13 @@ class Measuring:
         self._rate = 0
         self._places: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
 
-    def begin(self, block: int) -> None:
-        """Prepare for a block, by its number from 0."""
+    def begin(self, row: int) -> None:
+        """Prepare for a block, by the number of its first row from 0."""
         if self._level != "standard":
             return
-        self._rate = min((block + 1).bit_length() - 1, _LOWEST_RATE)
-        windows = np.arange(BLOCK >> self._rate, dtype=np.uint64)
-        within = mixed(windows + np.uint64(block * BLOCK)) & np.uint64(2**self._rate - 1)
+        self._rate = min((row // BLOCK + 1).bit_length() - 1, _LOWEST_RATE)
+        windows = np.arange(-(-self.rows >> self._rate), dtype=np.uint64)
+        within = mixed(windows + np.uint64(row)) & np.uint64(2**self._rate - 1)
         self._places = (windows << np.uint64(self._rate)) + within
 
     def add(self, column: ColumnProfile, array: pa.Array) -> None:
@@ -65,25 +68,24 @@ class Measuring:
         Raises:
             ProfileError: The column changed its type, or has dates beyond all bounds.
         """
+        array = _unwrapped(column.name, array)
         kind = array.type
         if type_name(kind) != column.type:
             column.adopt(type_name(kind))
         column.rows += len(array)
         column.null_count += array.null_count
-        if self._level != "basic" and column.name in self._top and column.type != "null":
-            _count(column, array)
         types = pa.types
-        if types.is_dictionary(kind) and type_name(kind) not in {"string", "binary"}:
-            array = array.dictionary_decode()
-            kind = array.type
-        if types.is_boolean(kind):
-            self._booleans(column, array)
-        elif types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-            self._numbers(column, array)
-        elif types.is_temporal(kind) and not types.is_interval(kind):
-            self._times(column, array)
-        elif type_name(kind) in {"string", "binary"}:
-            self._texts(column, array)
+        if self._level != "basic" and column.name in self._top and not types.is_null(kind):
+            _count(column, array)
+        with np.errstate(all="ignore"):  # of numbers that are very large
+            if types.is_boolean(kind):
+                self._booleans(column, array)
+            elif types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+                self._numbers(column, array)
+            elif types.is_temporal(kind) and not types.is_interval(kind):
+                self._times(column, array)
+            elif type_name(kind) in _TEXTS:
+                self._texts(column, array)
 
     def _booleans(self, column: ColumnProfile, array: pa.Array) -> None:
         if self._level == "basic":
@@ -96,22 +98,20 @@ class Measuring:
         self._hashes(column, mixed(np.array(present, np.uint64)))
 
     def _numbers(self, column: ColumnProfile, array: pa.Array) -> None:
-        if pa.types.is_decimal(array.type):
-            if array.null_count < len(array):
-                ends = pc.min_max(array)
-                column.extend(ends["min"].as_py(), ends["max"].as_py())
+        decimals = pa.types.is_decimal(array.type)
+        if decimals:
+            ends = pc.min_max(array)
+            column.extend(ends["min"].as_py(), ends["max"].as_py())
             array = array.cast(pa.float64())
-            ends_known = True
-        else:
-            ends_known = False
         values = _values(array)
-        column.nan_count = column.nan_count or 0
-        column.infinite_count = column.infinite_count or 0
+        if values.dtype.kind == "f" and not decimals:
+            column.nan_count = column.nan_count or 0
+            column.infinite_count = column.infinite_count or 0
         if self._level != "basic":
             column.zero_count = column.zero_count or 0
             column.negative_count = column.negative_count or 0
         for start in range(0, len(values), _PIECE):
-            self._piece(column, values[start : start + _PIECE], ends_known=ends_known)
+            self._piece(column, values[start : start + _PIECE], ends_known=decimals)
         if self._level != "basic":
             self._sample(column, values)
 
@@ -136,10 +136,8 @@ class Measuring:
                 column.zero_count = (column.zero_count or 0) + int((values == 0).sum())
             if least < 0:
                 column.negative_count = (column.negative_count or 0) + int((values < 0).sum())
-            # The same number has the same hash, whatever its type, as far as a float holds it.
-            exact = not whole or max(-least, greatest) <= _EXACT
-            bits = (floats + 0.0 if exact else values).view(np.uint64)
-            self._hashes(column, mixed(bits))
+            keys = _keys(values, floats, least, greatest)
+            self._hashes(column, mixed(keys.view(np.uint64)))
         if not whole and (greatest == np.inf or least == -np.inf):
             finite = np.isfinite(floats)
             column.infinite_count = (column.infinite_count or 0) + int((~finite).sum())
@@ -218,11 +216,50 @@ class Measuring:
         column._quantiles.add(values, level)  # noqa: SLF001
 
 
+def _unwrapped(name: str, array: pa.Array) -> pa.Array:
+    """Return the values themselves of a column that has them in another form."""
+    if isinstance(array.type, pa.BaseExtensionType) and type_name(array.type) in _TEXTS:
+        array = array.storage
+    if pa.types.is_union(array.type):
+        raise ProfileError(f"column {name!r} is a union of types: cast it, or leave it out")
+    if pa.types.is_run_end_encoded(array.type):
+        array = pc.run_end_decode(array)
+    if pa.types.is_dictionary(array.type) and (
+        array.dictionary.null_count or type_name(array.type) not in _TEXTS
+    ):
+        array = array.dictionary_decode()
+    if pa.types.is_dictionary(array.type):
+        # Arrow computes little with the views of texts that Polars has.
+        array = pa.DictionaryArray.from_arrays(array.indices, wide(array.dictionary))
+    return array
+
+
+def _keys(
+    values: npt.NDArray[Any], floats: npt.NDArray[np.float64], least: float, greatest: float
+) -> npt.NDArray[Any]:
+    """Return what to hash of numbers, each at least once.
+
+    The same number is the same, whatever its type, as far as a float holds it.
+    """
+    whole = values.dtype.kind != "f"
+    if whole and max(-least, greatest) > _EXACT:
+        return values
+    if whole and greatest - least < _FEW:
+        there = np.zeros(int(greatest - least) + 1, bool)
+        there[values.astype(np.int64) - int(least)] = True
+        return (np.flatnonzero(there) + int(least)).astype(np.float64)
+    return floats + 0.0  # minus zero is zero
+
+
 def _values(array: pa.Array) -> npt.NDArray[Any]:
     """Return the values of a column of numbers that are not null."""
-    if array.null_count:
-        array = array.drop_null()
-    values: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
+    if not array.null_count:
+        values: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
+    else:
+        bits, held = array.buffers()
+        start, end = array.offset, array.offset + len(array)
+        there = np.unpackbits(np.frombuffer(bits, np.uint8), count=end, bitorder="little")[start:]
+        values = np.frombuffer(held, array.type.to_pandas_dtype())[start:end][there.view(bool)]
     return values
 
 
@@ -230,9 +267,8 @@ def _count(column: ColumnProfile, array: pa.Array) -> None:
     """Count each value of a column whose values may be shown, and find their ends."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if type_name(array.type) in {"string", "binary"}:
-        wide = pa.large_string() if type_name(array.type) == "string" else pa.large_binary()
-        array = array.cast(wide)
+    if type_name(array.type) in _TEXTS:
+        array = wide(array)
         ends = pc.min_max(array)
         column.extend(ends["min"].as_py(), ends["max"].as_py())
     elif pa.types.is_nested(array.type):

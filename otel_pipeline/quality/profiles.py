@@ -12,7 +12,7 @@ import pyarrow as pa
 from otel_pipeline.errors import ProfileError
 from otel_pipeline.quality import stored
 from otel_pipeline.quality.columns import ColumnProfile
-from otel_pipeline.quality.frames import BLOCK, batches, type_name
+from otel_pipeline.quality.frames import batches, block_rows, type_name
 from otel_pipeline.quality.measuring import Level, Measuring
 
 if TYPE_CHECKING:
@@ -168,7 +168,6 @@ class Profiler:
         self._measuring = Measuring(level, frozenset(top_values), now or dt.datetime.now(dt.UTC))
         self._columns: dict[str, ColumnProfile] = {}
         self._rows = 0
-        self._block = 0
         self._waiting: list[pa.RecordBatch] = []
         self._waits = 0
         self._lock = threading.Lock()
@@ -188,10 +187,13 @@ class Profiler:
 
     def _take(self, batch: pa.RecordBatch) -> None:
         """Measure what fills a block; the rest waits for more."""
-        if not batch.num_rows:
+        if not self._columns or not batch.num_rows:
             self._declare(batch.schema)
-        while self._waits + batch.num_rows >= BLOCK:
-            rest = BLOCK - self._waits
+            if not self._rows:  # a block of many columns has fewer rows
+                self._measuring.rows = block_rows(len(self._columns))
+        block = self._measuring.rows
+        while self._waits + batch.num_rows >= block:
+            rest = block - self._waits
             self._measure([*self._waiting, batch.slice(0, rest)])
             batch = batch.slice(rest)
             self._waiting, self._waits = [], 0
@@ -207,7 +209,7 @@ class Profiler:
 
     def _measure(self, parts: list[pa.RecordBatch]) -> None:
         """Measure a block, and let it begin the next one."""
-        self._measuring.begin(self._block)
+        self._measuring.begin(self._rows)
         rows = sum(part.num_rows for part in parts)
         for part in parts:
             self._declare(part.schema)
@@ -217,17 +219,16 @@ class Profiler:
                 self._measuring.add(column, array)
             _without_values(column, self._rows + rows - column.rows)
         self._rows += rows
-        self._block += 1
 
     def result(self) -> Profile:
         """Return the profile of all rows so far; more may follow."""
         with self._lock:
             kept = {name: column.copy() for name, column in self._columns.items()}
-            rows, block = self._rows, self._block
+            rows = self._rows
             if self._waits:
                 self._measure(self._waiting)
             made = Profile(self._level, self._rows, self._columns)
-            self._columns, self._rows, self._block = kept, rows, block
+            self._columns, self._rows = kept, rows
             return made
 
 

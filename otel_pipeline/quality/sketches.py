@@ -37,11 +37,12 @@ def mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     Source: Steele, Lea, Flood: Fast splittable pseudorandom number generators (OOPSLA 2014).
     """
     z = values + _GOLDEN
-    z ^= z >> _S_30
+    shifted = np.empty_like(z)
+    z ^= np.right_shift(z, _S_30, out=shifted)
     z *= _MIX_1
-    z ^= z >> _S_27
+    z ^= np.right_shift(z, _S_27, out=shifted)
     z *= _MIX_2
-    z ^= z >> _S_31
+    z ^= np.right_shift(z, _S_31, out=shifted)
     return z
 
 
@@ -169,7 +170,9 @@ class Distinct:
     def settle(self) -> None:
         """Sort in what waits."""
         if self._waiting:
-            kept = np.unique(np.concatenate([self.smallest, *self._waiting]))
+            kept = np.concatenate([self.smallest, *self._waiting])
+            kept.sort()
+            kept = kept[np.concatenate([[True], kept[1:] != kept[:-1]])]
             if len(kept) > self.SIZE:
                 kept = kept[: self.SIZE].copy()
                 self.limit = int(kept[-1]) + 1

@@ -15,7 +15,7 @@ from otel_pipeline.quality.sketches import mixed
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["hashes_and_lengths"]
+__all__ = ["hashes_and_lengths", "wide"]
 
 _WORD: Final = 8
 #: Longer texts are hashed one at a time.
@@ -30,21 +30,19 @@ def hashes_and_lengths(
     """Hash texts or binary values and measure them; null is left out.
 
     Args:
-        array: An Arrow array of strings or binary values, of any of their forms.
+        array: An Arrow array of strings or binary values, of any of their forms; a dictionary of
+            them has no null among its values.
 
     Returns:
         The hashes, each at least once, and the length of each value: characters, or bytes.
     """
-    if array.null_count:
-        array = array.drop_null()
     if pa.types.is_dictionary(array.type):
         hashes, lengths = hashes_and_lengths(array.dictionary)
-        places = array.indices.to_numpy(zero_copy_only=False)
-        if len(hashes) < len(array.dictionary):  # a null among the values
-            return hashes_and_lengths(array.dictionary_decode())
+        places = array.indices.drop_null().to_numpy()
         return hashes[np.unique(places)], lengths[places]
-    text = type_name(array.type) == "string"
-    array = array.cast(pa.large_string() if text else pa.large_binary())
+    array = wide(array)
+    if array.null_count:
+        array = array.drop_null()
     if not len(array):
         return np.empty(0, np.uint64), np.empty(0, np.int64)
     _, offsets_buffer, data_buffer = array.buffers()
@@ -55,9 +53,15 @@ def hashes_and_lengths(
         data[:-_WORD] = np.frombuffer(data_buffer, np.uint8)[first:last]
     lengths = np.diff(offsets)
     hashes = _hashes(data, offsets[:-1] - first, lengths)
-    if text and data.view(np.int8).min() < 0:  # not only ASCII
+    if pa.types.is_large_string(array.type) and data.view(np.int8).min() < 0:  # not only ASCII
         lengths = pc.utf8_length(array).to_numpy(zero_copy_only=False).astype(np.int64)
     return hashes, lengths
+
+
+def wide(array: pa.Array) -> pa.Array:
+    """Return texts or binary values in the one form that the others here work on."""
+    text = type_name(array.type) == "string"
+    return array.cast(pa.large_string() if text else pa.large_binary())
 
 
 def _hashes(
@@ -77,12 +81,18 @@ def _hashes(
             hashes[place] = int.from_bytes(digest, "little")
     left = np.where(long, 0, lengths)
     active: Any = np.flatnonzero(left)
+    starts, left = starts[active], left[active]
     while len(active):
-        some = left[active]
-        read = words[starts[active]]
-        read &= _MASKS[np.minimum(some, _WORD)]
-        hashes[active] = mixed(hashes[active] ^ read)
-        starts = starts + _WORD
-        left = left - _WORD
-        active = active[some > _WORD]
+        read = words[starts]
+        read &= _MASKS[np.minimum(left, _WORD)]
+        if len(active) == len(hashes):
+            hashes = mixed(np.bitwise_xor(hashes, read, out=read))
+        else:
+            hashes[active] = mixed(np.bitwise_xor(hashes[active], read, out=read))
+        longer = left > _WORD
+        if longer.all():
+            starts, left = starts + _WORD, left - _WORD
+        else:
+            starts, left = starts[longer] + _WORD, left[longer] - _WORD
+            active = active[longer]
     return hashes
