@@ -353,9 +353,6 @@ class Attr:
     RUN_ID: Final = "pipeline.run.id"
     STATUS: Final = "pipeline.status"
     RECORDS: Final = "pipeline.records."  # followed by the status
-    INPUTS: Final = "dataset.inputs"  # names of what a stage reads, and of what it writes
-    OUTPUTS: Final = "dataset.outputs"
-    DATASET: Final = "dataset.name"  # on a link to the span that wrote the dataset
 
 
 class DatasetAttr:
@@ -383,6 +380,9 @@ class DatasetAttr:
     SEGMENT: Final = "dataset.anomaly.segment"
     CHANGE: Final = "dataset.schema.change"
     COLUMN: Final = "dataset.schema.column"
+    # On a stage's span: what it reads, and what it writes.
+    INPUTS: Final = "dataset.inputs"
+    OUTPUTS: Final = "dataset.outputs"
 
 
 class LogField:

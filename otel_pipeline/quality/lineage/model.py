@@ -30,12 +30,16 @@ class Assertion:
         success: Whether it held.
         column: The column that it is about, or None for the whole dataset.
         severity: `warn` or `error`, or None.
+        name: Name of the check, or None.
+        description: What was found, without values of the data, or None.
     """
 
     assertion: str
     success: bool
     column: str | None = None
     severity: str | None = None
+    name: str | None = None
+    description: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,10 @@ def redacted(run: JobRun, text: Callable[[str], str]) -> JobRun:
                 for column, sources in given.columns.items()
             },
             metrics={text(column): told for column, told in given.metrics.items()},
+            assertions=tuple(
+                replace(one, description=one.description and text(one.description))
+                for one in given.assertions
+            ),
         )
 
     return replace(

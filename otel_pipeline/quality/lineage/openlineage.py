@@ -28,6 +28,8 @@ __all__ = ["Sender", "is_configured", "read_events", "sender", "to_event"]
 
 #: Who makes the events, as their field `producer` says.
 PRODUCER: Final = f"https://pypi.org/project/otel-pipeline/{__version__}"
+#: What OpenLineage knows of a column.
+_COLUMN_METRICS: Final = {"nullCount", "distinctCount", "sum", "count", "min", "max"}
 _STATES: Final = {"START", "COMPLETE", "FAIL", "ABORT"}
 
 
@@ -145,10 +147,7 @@ def _input(use: DatasetUse) -> Any:
         metrics = facet_v2.data_quality_metrics_input_dataset
         facets["dataQualityMetrics"] = metrics.DataQualityMetricsInputDatasetFacet(
             rowCount=use.rows,
-            columnMetrics={
-                column: metrics.ColumnMetrics(**told)  # type: ignore[arg-type]
-                for column, told in use.metrics.items()
-            },
+            columnMetrics=_column_metrics(use, metrics.ColumnMetrics),
             producer=PRODUCER,
         )
     if use.assertions:
@@ -160,12 +159,21 @@ def _input(use: DatasetUse) -> Any:
                     success=one.success,
                     column=one.column,
                     severity=one.severity,
+                    name=one.name,
+                    description=one.description,
                 )
                 for one in use.assertions
             ],
             producer=PRODUCER,
         )
     return event_v2.InputDataset(*use.name, facets=_facets(use), inputFacets=facets)
+
+
+def _column_metrics(use: DatasetUse, kind: Any) -> dict[str, Any]:
+    return {
+        column: kind(**{key: value for key, value in told.items() if key in _COLUMN_METRICS})
+        for column, told in use.metrics.items()
+    }
 
 
 def _output(use: DatasetUse) -> Any:
@@ -176,10 +184,7 @@ def _output(use: DatasetUse) -> Any:
         metrics = facet_v2.data_quality_metrics_dataset
         facets["dataQualityMetrics"] = metrics.DataQualityMetricsDatasetFacet(
             rowCount=use.rows,
-            columnMetrics={
-                column: metrics.ColumnMetrics(**told)  # type: ignore[arg-type]
-                for column, told in use.metrics.items()
-            },
+            columnMetrics=_column_metrics(use, metrics.ColumnMetrics),
             producer=PRODUCER,
         )
     if use.columns:
@@ -319,7 +324,11 @@ def _read_use(found: Mapping[str, Any]) -> DatasetUse:
         written.get("size"),
         metrics.get("columnMetrics") or {},
         tuple(
-            Assertion(one["assertion"], one["success"], one.get("column"), one.get("severity"))
+            Assertion(
+                one["assertion"],
+                one["success"],
+                *(one.get(key) for key in ("column", "severity", "name", "description")),
+            )
             for one in checks
         ),
     )

@@ -15,7 +15,7 @@ from otel_pipeline import clock, lifecycle, semconv
 from otel_pipeline.diagnostics import warn_once
 from otel_pipeline.quality.lineage.model import DatasetUse, JobRun, ParentRun
 from otel_pipeline.quality.lineage.names import JobName, identify, run_uuid
-from otel_pipeline.semconv import Attr
+from otel_pipeline.semconv import DatasetAttr
 from otel_pipeline.tracing import outcome, text_of
 
 if TYPE_CHECKING:
@@ -64,13 +64,14 @@ class StageLineage:
         stage: The stage, which is open.
     """
 
-    __slots__ = ("_began", "_inputs", "_outputs", "_run", "_stage")
+    __slots__ = ("_began", "_ended", "_inputs", "_outputs", "_run", "_stage")
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._inputs: dict[DatasetName, DatasetUse] = {}
         self._outputs: dict[DatasetName, DatasetUse] = {}
         self._run: JobRun | None = None
+        self._ended = False
         self._began = clock.time_ns() - round((clock.current.perf_counter() - stage._started) * 1e9)  # noqa: SLF001
 
     def reads(self, datasets: Iterable[object], schema: Mapping[str, str] | None = None) -> None:
@@ -126,6 +127,7 @@ class StageLineage:
 
     def finish(self, exception: BaseException | None, status: str) -> None:
         """Tell the span what was declared, and whoever listens that the stage ended."""
+        self._ended = True
         try:
             if self._stage.span.is_recording():
                 self._set_attributes()
@@ -135,7 +137,7 @@ class StageLineage:
             warn_once("lineage.end", "lineage of %r failed: %s", self._stage.name, text_of(error))
 
     def _set_attributes(self) -> None:
-        for key, side in ((Attr.INPUTS, self._inputs), (Attr.OUTPUTS, self._outputs)):
+        for key, side in ((DatasetAttr.INPUTS, self._inputs), (DatasetAttr.OUTPUTS, self._outputs)):
             if names := [str(name) for name in list(side)[:_MOST_ON_SPAN]]:
                 self._stage.set_attribute(key, names)
 
@@ -164,7 +166,7 @@ class StageLineage:
             return
         writer = _writers.get(name) or _last_writer(name)
         if writer is not None and writer.span_id != span.get_span_context().span_id:
-            span.add_link(writer, {Attr.DATASET: str(name)})
+            span.add_link(writer, {DatasetAttr.NAME: str(name)})
 
     def _start(self) -> None:
         """Tell that the stage has started, the first time that there is something to tell."""
@@ -172,7 +174,7 @@ class StageLineage:
         if hooks is None or hooks.lineage is None:
             return
         with _lock:
-            if self._run is not None:
+            if self._run is not None or self._ended:
                 return
             self._run = _stage_run(self._stage, hooks.lineage.namespace, self._began)
         self._tell(self._run)
@@ -194,15 +196,17 @@ def observed(
 ) -> None:
     """Add to a stage's lineage what was seen of one of its datasets; never raises.
 
-    A dataset that the stage has not said to write counts as one that it reads.
+    A dataset that the stage has not said to write counts as one that it reads. What is only known
+    after the end of the stage, as of an iterator that is consumed later, is left out.
 
     Args:
         stage: The stage, which is open.
         dataset: What `Stage.reads` takes.
         rows: How many rows passed.
         schema: Types by column.
-        metrics: By column, `nullCount`, `distinctCount`, `min`, `max`, `sum` and `count`, as far
-            as they are known and may be told.
+        metrics: By column, `nullCount`, `distinctCount`, `min`, `max`, `sum` and `count`, which
+            OpenLineage knows, and any others, which stay in the record; as far as they are known
+            and may be told.
         assertions: The results of checks.
     """
     try:
