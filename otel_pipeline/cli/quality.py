@@ -17,6 +17,7 @@ ACTIONS: Final = {
     "check": "check a file of data against a YAML file of checks",
     "lineage": "show which jobs made which datasets of which",
     "profile": "show what a file of data looks like",
+    "report": "write what is known of datasets as one HTML page",
     "suggest": "write a first set of checks for a file of data",
 }
 
