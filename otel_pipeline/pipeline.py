@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
     from opentelemetry.trace import Link, Tracer
 
-    from otel_pipeline.quality import Check, Dataset
+    from otel_pipeline.quality import Check, Dataset, Monitors
     from otel_pipeline.quality.lineage.stages import StageLineage
     from otel_pipeline.quality.observe import Observations
 
@@ -310,7 +310,8 @@ class Stage(Block):
         level: Literal["basic", "standard", "full"] | None = None,
         checks: Iterable[Check] | None = None,
         updated_at: str | float | dt.datetime | None = None,
-        monitors: Any = None,
+        monitors: Monitors | None = None,
+        at: dt.datetime | None = None,
         batch_rows: int = 8192,
     ) -> DataT:
         """Look at data that pass the stage: profile them, check them, and tell what was found.
@@ -330,6 +331,7 @@ class Stage(Block):
             checks: What one wants to be true of it, in place of what was declared.
             updated_at: The column with the time of each row; or the time of the newest row.
             monitors: `quality.Monitors` that judge it by its history.
+            at: The time that the data stand for, in the history of the monitors; now by default.
             batch_rows: How many rows of an iterator are looked at together. They have gone on by
                 then, unless a check takes rows out: then they wait for each other.
 
@@ -368,7 +370,8 @@ class Stage(Block):
         with _lock:
             if self._observing is None:
                 self._observing = observe.Observations(self)
-        return self._observing.observe(data, wanted, updated_at, _amount(batch_rows) or 1)  # type: ignore[no-any-return]
+        asked = observe.Asked(wanted, updated_at, at, max(_amount(batch_rows), 1))
+        return self._observing.observe(data, asked)  # type: ignore[no-any-return]
 
     def _judge(self, exception: BaseException | None) -> BaseException | None:
         if self._observing is None:

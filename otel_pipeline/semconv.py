@@ -376,6 +376,7 @@ class DatasetAttr:
     CHECK_FAILING: Final = "dataset.check.failing"
     METRIC: Final = "dataset.anomaly.metric"
     SCORE: Final = "dataset.anomaly.score"
+    AT: Final = "dataset.anomaly.at"  # the time that the data stand for
     EXPLANATION: Final = "dataset.anomaly.explanation"
     SEGMENT: Final = "dataset.anomaly.segment"
     CHANGE: Final = "dataset.schema.change"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Mapping, Sized
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import context as otel_context
@@ -23,16 +23,34 @@ from otel_pipeline.quality.datasets import Dataset, declared
 from otel_pipeline.quality.report import Observed, report
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from otel_pipeline.pipeline import Stage
     from otel_pipeline.quality.checks.evaluation import Split
 
-__all__ = ["Observations", "wanted"]
+__all__ = ["Asked", "Observations", "wanted"]
 
 #: Why rows that went into quarantine are not among those that the stage handled.
 QUARANTINED: Final = "quarantined"
 _INSTALL: Final = 'pip install "otel-pipeline[quality]"'
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one call of `observe` asks for.
+
+    Attributes:
+        dataset: The dataset.
+        updated_at: The column with the time of each row, or the time of the newest row, or None.
+        at: The time that the data stand for, or None for now.
+        batch_rows: How many rows of an iterator are looked at together.
+    """
+
+    dataset: Dataset
+    updated_at: object
+    at: dt.datetime | None
+    batch_rows: int
 
 
 class Observations:
@@ -43,17 +61,17 @@ class Observations:
         self._found: dict[str, _Observation] = {}
         self._lock = threading.Lock()
 
-    def observe(self, data: Any, dataset: Dataset, updated_at: object, batch_rows: int) -> Any:
+    def observe(self, data: Any, asked: Asked) -> Any:
         """Look at data, or a part of them, and return what goes on.
 
         Raises:
             ConfigurationError: The dataset has other checks than before in this stage.
         """
+        dataset = asked.dataset
         with self._lock:
             one = self._found.get(dataset.name)
             if one is None:
-                one = _Observation(self._stage, dataset, batch_rows)
-                self._found[dataset.name] = one
+                one = self._found[dataset.name] = _Observation(self._stage, asked)
         names = [check.name for check in dataset.checks]
         if (
             names != [check.name for check in one.dataset.checks]
@@ -63,7 +81,7 @@ class Observations:
                 f"dataset {dataset.name!r} is observed with other checks or another level than "
                 f"before in this stage; declare it once: quality.register(Dataset(...))"
             )
-        return one.take(data, updated_at)
+        return one.take(data, asked.updated_at)
 
     def close(self, *, complete: bool) -> None:
         """Judge what was seen, as the stage ends.
@@ -120,10 +138,10 @@ def wanted(
 class _Observation:
     """One dataset in one pass of a stage."""
 
-    def __init__(self, stage: Stage, dataset: Dataset, batch_rows: int) -> None:
-        self.dataset = dataset
+    def __init__(self, stage: Stage, asked: Asked) -> None:
+        self.dataset = dataset = asked.dataset
         self._stage = stage
-        self._batch_rows = batch_rows
+        self._asked = asked
         self._lock = threading.RLock()
         self._evaluation = Evaluation(dataset.checks)
         self._splits = any(check.on_fail == "quarantine" for check in dataset.checks)
@@ -248,7 +266,7 @@ class _Observation:
                 waiting.append(item if self._splits else _kept(item))
                 if not self._splits:
                     yield item
-                if len(waiting) >= self._batch_rows:
+                if len(waiting) >= self._asked.batch_rows:
                     part, waiting = waiting, []
                     yield from self._rows_after(part)
             part, waiting = waiting, []
@@ -269,7 +287,7 @@ class _Observation:
                 waiting.append(item if self._splits else _kept(item))
                 if not self._splits:
                     yield item
-                if len(waiting) >= self._batch_rows:
+                if len(waiting) >= self._asked.batch_rows:
                     part, waiting = waiting, []
                     for row in self._rows_after(part):
                         yield row
@@ -347,6 +365,7 @@ class _Observation:
             results=results,
             profile=profile,
             updated_at=self._newest,
+            at=self._asked.at,
             quarantined=self._quarantined,
             problems=dict(self._problems),
         )

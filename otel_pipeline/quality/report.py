@@ -56,6 +56,7 @@ class Observed:
         results: How each check ended.
         profile: What they look like, or None.
         updated_at: Their newest time in seconds since 1970, or None.
+        at: The time that the data stand for, or None for now.
         quarantined: How many rows went into quarantine.
         problems: What could not be done, and why.
     """
@@ -66,6 +67,7 @@ class Observed:
     results: Sequence[CheckResult] = ()
     profile: Profile | None = None
     updated_at: float | None = None
+    at: dt.datetime | None = None
     quarantined: int = 0
     problems: Mapping[str, str] = field(default_factory=dict)
 
@@ -230,7 +232,6 @@ def measures(observed: Observed, now: float) -> dict[str, float]:
             "null_ratio": missing_ratio(column),
             "distinct_ratio": column.distinct_ratio,
             "mean": stats.get("mean"),
-            "std": stats.get("std"),
             "p50": stats.get("p50"),
         }
         found |= {f"{stat}:{name}": value for stat, value in each.items() if value is not None}
@@ -240,11 +241,11 @@ def measures(observed: Observed, now: float) -> dict[str, float]:
 def _judge(stage: Stage, observed: Observed) -> None:
     """Let the monitors judge what was measured, and tell what they find."""
     name = observed.dataset.name
-    now = clock.now()
+    at = observed.at or dt.datetime.fromtimestamp(clock.now(), dt.UTC)
     verdict = observed.dataset.monitors.judge(
         name,
-        measures(observed, now),
-        at=dt.datetime.fromtimestamp(now, dt.UTC),
+        measures(observed, at.replace(tzinfo=at.tzinfo or dt.UTC).timestamp()),
+        at=at,
         schema=observed.profile.schema if observed.profile is not None else None,
     )
     for metric, score in verdict.scores.items():
@@ -270,6 +271,7 @@ def _judge(stage: Stage, observed: Observed) -> None:
             DatasetAttr.NAME: name,
             DatasetAttr.METRIC: finding.metric,
             DatasetAttr.SCORE: finding.score,
+            DatasetAttr.AT: finding.at.isoformat(),
             DatasetAttr.EXPLANATION: finding.explanation,
         }
         if finding.segment:
