@@ -183,7 +183,8 @@ class Telemetry:
         Returns:
             For `traces`, `metrics` and `logs` a mapping with `state` (`owned`, `adopted`, `off`),
             `produced`, `recovered`, `delivered`, `rejected`, `dropped`, `pending_memory` and
-            `pending_disk`. Items are spans, data points sent by OTLP, and log records.
+            `pending_disk`. Items are spans, data points sent by OTLP, and log records. Where
+            OpenLineage is configured, `lineage` counts its events the same way.
 
         Example:
             >>> from otel_pipeline import configure
