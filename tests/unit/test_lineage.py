@@ -4,14 +4,44 @@ from __future__ import annotations
 
 import gc
 import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from otel_pipeline import Pipeline, current_stage
-from otel_pipeline.quality import lineage
+from otel_pipeline import Pipeline, current_stage, diagnostics, lifecycle
+from otel_pipeline.quality import Between, Dataset, NotNull, check, lineage, profile
+from otel_pipeline.quality.lineage.seen import seen
+from otel_pipeline.quality.report import Observed
 from otel_pipeline.testing import capture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass
+class Listener:
+    """Takes what stages tell."""
+
+    taken: list[lineage.JobRun]
+    namespace: str = "service"
+
+    def put(self, run: lineage.JobRun) -> None:
+        self.taken.append(run)
+
+    def last_writer(self, name: lineage.DatasetName) -> None:
+        return None
+
+
+@contextmanager
+def listening(taken: list[lineage.JobRun]) -> Iterator[None]:
+    hooks = lifecycle.hooks()
+    assert hooks is not None
+    undo = lifecycle.install(replace(hooks, lineage=Listener(taken)))
+    yield
+    undo()
 
 
 def datasets(span: Any) -> dict[str, Any]:
@@ -173,3 +203,63 @@ def test_a_relative_path_is_told_by_where_the_program_runs(
     """Two programs in two folders speak of two files."""
     monkeypatch.chdir(tmp_path)
     assert lineage.identify("data/x.csv", "here") == ("file", str(tmp_path / "data" / "x.csv"))
+
+
+def test_what_a_stage_observes_belongs_to_its_lineage() -> None:
+    """Rows, schema, numbers of columns and results of checks are told, but no texts of the data."""
+    rows = [{"id": 1, "name": "Ann"}, {"id": 2, "name": None}, {"id": 3, "name": "Zoe"}]
+    checks = [NotNull("name"), Between("id", min=1, severity="critical")]
+    dataset = Dataset("people", checks=checks)
+    what = Observed(
+        dataset, 3, complete=True, results=check(rows, checks), profile=profile(rows, "basic")
+    )
+    taken: list[lineage.JobRun] = []
+    with capture(), listening(taken), Pipeline("p").stage("load") as stage:
+        seen(stage, what)
+    (use,) = taken[-1].inputs
+    assert (use.name, use.rows) == (("service", "people"), 3)
+    assert use.schema == {"id": "int64", "name": "string"}
+    assert use.metrics == {
+        "id": {"nullCount": 0, "count": 3, "min": 1, "max": 3, "mean": 2.0, "std": 1.0},
+        "name": {"nullCount": 1, "count": 2},
+    }
+    assert [(one.assertion, one.success, one.column, one.severity) for one in use.assertions] == [
+        ("not_null", False, "name", "warn"),
+        ("between", True, "id", "error"),
+    ]
+    assert "Ann" not in repr(taken)
+
+
+def test_what_is_seen_after_the_end_of_a_stage_is_left_out() -> None:
+    """A stage that has ended is told once, whatever comes later."""
+    taken: list[lineage.JobRun] = []
+    with capture(), listening(taken):
+        with Pipeline("p").stage("load") as stage:
+            stage.reads("a")
+        lineage.observed(stage, "b", rows=1)
+        with Pipeline("p").stage("late") as late:
+            pass
+        lineage.observed(late, "b", rows=1)
+    assert [(run.job.name, run.state) for run in taken] == [
+        ("p.load", "START"),
+        ("p.load", "COMPLETE"),
+    ]
+
+
+def test_a_listener_that_fails_harms_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """The stage goes on and keeps its own error, whatever whoever listens does."""
+
+    class Broken(list[lineage.JobRun]):
+        def append(self, run: lineage.JobRun) -> None:
+            raise RuntimeError("broken")
+
+    @Pipeline("p").stage
+    def load() -> None:
+        lineage.observed(current_stage(), "a")
+        raise KeyError("mine")
+
+    diagnostics.forget("lineage")
+    with capture() as captured, listening(Broken()), pytest.raises(KeyError, match="mine"):
+        load()
+    assert captured.span("p load").status.description == "KeyError: 'mine'"
+    assert "lineage of 'load' failed: broken" in capfd.readouterr().err

@@ -28,12 +28,16 @@ def label(node: Node, graph: Graph) -> str:
         return printable(f"{node.dataset} · {node.column}")
     if isinstance(node, DatasetName):
         use = graph.datasets.get(node)
-        rows = "" if use is None or use.rows is None else f"  {use.rows:,} rows"
-        columns = "" if use is None or not use.schema else f"  {len(use.schema)} columns"
-        return printable(str(node)) + columns + rows
+        columns = None if use is None or use.schema is None else len(use.schema)
+        rows = None if use is None else use.rows
+        return printable(str(node)) + _number(columns, "column") + _number(rows, "row")
     run = graph.jobs[node]
     at = dt.datetime.fromtimestamp(run.at / 1e9, dt.UTC)
     return f"[{printable(node.name)}]  {run.state.lower()} {at:%Y-%m-%d %H:%M} UTC"
+
+
+def _number(number: int | None, what: str) -> str:
+    return "" if number is None else f"  {number:,} {what}{'' if number == 1 else 's'}"
 
 
 def printable(text: str) -> str:

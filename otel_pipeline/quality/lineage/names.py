@@ -193,6 +193,6 @@ def run_uuid(job: JobName, run_id: str) -> str:
 
     Example:
         >>> run_uuid(JobName("orders-etl", "orders"), "2026-11-23")
-        'f0a1a5b8-21cc-5cbb-b75a-6d4f5ae6a1a3'
+        'c626b805-78cd-57ad-8bd6-f8db40564194'
     """
     return str(uuid.uuid5(_RUNS, f"{job.namespace}\n{job.name}\n{run_id}"))

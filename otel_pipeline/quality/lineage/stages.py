@@ -64,14 +64,13 @@ class StageLineage:
         stage: The stage, which is open.
     """
 
-    __slots__ = ("_began", "_ended", "_inputs", "_outputs", "_run", "_stage")
+    __slots__ = ("_began", "_inputs", "_outputs", "_run", "_stage")
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._inputs: dict[DatasetName, DatasetUse] = {}
         self._outputs: dict[DatasetName, DatasetUse] = {}
         self._run: JobRun | None = None
-        self._ended = False
         self._began = clock.time_ns() - round((clock.current.perf_counter() - stage._started) * 1e9)  # noqa: SLF001
 
     def reads(self, datasets: Iterable[object], schema: Mapping[str, str] | None = None) -> None:
@@ -127,7 +126,6 @@ class StageLineage:
 
     def finish(self, exception: BaseException | None, status: str) -> None:
         """Tell the span what was declared, and whoever listens that the stage ended."""
-        self._ended = True
         try:
             if self._stage.span.is_recording():
                 self._set_attributes()
@@ -174,7 +172,7 @@ class StageLineage:
         if hooks is None or hooks.lineage is None:
             return
         with _lock:
-            if self._run is not None or self._ended:
+            if self._run is not None or self._stage.ended:
                 return
             self._run = _stage_run(self._stage, hooks.lineage.namespace, self._began)
         self._tell(self._run)
