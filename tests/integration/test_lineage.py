@@ -17,6 +17,7 @@ import pytest
 
 from otel_pipeline import Pipeline, configure, current_stage
 from otel_pipeline.quality import lineage
+from otel_pipeline.quality.lineage.openlineage import read_events
 from otel_pipeline.quality.lineage.record import Record, RecordError
 from tests.openlineage_receiver import PUBLISHED, problems, published_problems, receiver
 
@@ -188,6 +189,28 @@ def test_the_facets_tell_what_was_declared_and_seen(server: Receiver) -> None:
     assert facets(event["run"])["parent"]["run"]["runId"] == run
     assert [one["run"]["runId"] for one in (server.events[0], server.events[5])] == [run, run]
     assert event["job"]["facets"]["jobType"]["jobType"] == "STAGE"
+
+
+def test_events_of_checks_on_what_is_written_are_valid_and_read_back(
+    server: Receiver, tmp_path: Path
+) -> None:
+    """Metrics and checks of an output are in its facets, and a file of the events tells them."""
+    checks = (lineage.Assertion("unique", True, "id", "error", "unique_id", "no value twice"),)
+    metrics = {"id": {"nullCount": 0, "min": 1.0, "max": 3.0}}
+    with telemetry(), Pipeline("orders").stage("load") as stage:
+        stage.writes("orders", columns={"id": [("lines", "id")]}, size=12)
+        lineage.observed(
+            stage, "orders", rows=3, schema={"id": "int64"}, metrics=metrics, assertions=checks
+        )
+    assert [problems(event) for event in server.events] == [[], []]
+    path = tmp_path / "events.json"
+    path.write_text(json.dumps(server.events))
+    end = read_events(path)[-1]
+    (use,) = end.outputs
+    told = {key: use.metrics["id"][key] for key in metrics["id"]}
+    assert (end.state, len(end.trace_id), len(end.span_id)) == ("COMPLETE", 32, 16)
+    assert (use.rows, use.size, use.schema, use.assertions) == (3, 12, {"id": "int64"}, checks)
+    assert (told, use.columns) == (metrics["id"], {"id": ((LINES, "id"),)})
 
 
 def test_a_failure_is_told_without_secrets(server: Receiver) -> None:

@@ -151,22 +151,27 @@ def _input(use: DatasetUse) -> Any:
             producer=PRODUCER,
         )
     if use.assertions:
-        checks = facet_v2.data_quality_assertions_dataset
-        facets["dataQualityAssertions"] = checks.DataQualityAssertionsDatasetFacet(
-            assertions=[
-                checks.Assertion(
-                    assertion=one.assertion,
-                    success=one.success,
-                    column=one.column,
-                    severity=one.severity,
-                    name=one.name,
-                    description=one.description,
-                )
-                for one in use.assertions
-            ],
-            producer=PRODUCER,
-        )
+        facets["dataQualityAssertions"] = _assertions(use)
     return event_v2.InputDataset(*use.name, facets=_facets(use), inputFacets=facets)
+
+
+def _assertions(use: DatasetUse) -> Any:
+    from openlineage.client.facet_v2 import data_quality_assertions_dataset as checks  # noqa: PLC0415  an extra
+
+    return checks.DataQualityAssertionsDatasetFacet(
+        assertions=[
+            checks.Assertion(
+                assertion=one.assertion,
+                success=one.success,
+                column=one.column,
+                severity=one.severity,
+                name=one.name,
+                description=one.description,
+            )
+            for one in use.assertions
+        ],
+        producer=PRODUCER,
+    )
 
 
 def _column_metrics(use: DatasetUse, kind: Any) -> dict[str, Any]:
@@ -187,6 +192,9 @@ def _output(use: DatasetUse) -> Any:
             columnMetrics=_column_metrics(use, metrics.ColumnMetrics),
             producer=PRODUCER,
         )
+    if use.assertions:
+        # Meant for inputs, which have facets of their own for it; an output has only these.
+        facets["dataQualityAssertions"] = _assertions(use)
     if use.columns:
         lineage = facet_v2.column_lineage_dataset
         facets["columnLineage"] = lineage.ColumnLineageDatasetFacet(
@@ -308,7 +316,7 @@ def _read_use(found: Mapping[str, Any]) -> DatasetUse:
     metrics = of_input.get("dataQualityMetrics") or facets.get("dataQualityMetrics") or {}
     written = (found.get("outputFacets") or {}).get("outputStatistics") or {}
     schema = (facets.get("schema") or {}).get("fields")
-    checks = (of_input.get("dataQualityAssertions") or {}).get("assertions") or ()
+    checks = of_input.get("dataQualityAssertions") or facets.get("dataQualityAssertions") or {}
     fields = (facets.get("columnLineage") or {}).get("fields") or {}
     return DatasetUse(
         DatasetName(str(found["namespace"]), str(found["name"])),
@@ -329,6 +337,6 @@ def _read_use(found: Mapping[str, Any]) -> DatasetUse:
                 one["success"],
                 *(one.get(key) for key in ("column", "severity", "name", "description")),
             )
-            for one in checks
+            for one in checks.get("assertions") or ()
         ),
     )
