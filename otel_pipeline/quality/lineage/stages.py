@@ -141,12 +141,17 @@ class StageLineage:
 
     def _add(self, side: dict[DatasetName, DatasetUse], name: DatasetName, **told: Any) -> bool:
         """Add what is told of a dataset; whether it is a new one."""
+        if not self._stage.span.is_recording() and _listener() is None:
+            return False  # nobody would see it
         known = {key: value for key, value in told.items() if value is not None}
         with _lock:
-            is_new = name not in side
-            if not is_new or len(side) < _MOST_DATASETS:
-                side[name] = replace(side.get(name) or DatasetUse(name), **known)
-                return is_new
+            use = side.get(name)
+            if use is not None:
+                side[name] = replace(use, **known)
+                return False
+            if len(side) < _MOST_DATASETS:
+                side[name] = DatasetUse(name, **known)
+                return True
         warn_once(
             f"lineage:{self._stage.pipeline_name}:{self._stage.name}",
             "stage %r of pipeline %r has more than %d datasets on one side: "
@@ -168,13 +173,13 @@ class StageLineage:
 
     def _start(self) -> None:
         """Tell that the stage has started, the first time that there is something to tell."""
-        hooks = lifecycle.hooks()
-        if hooks is None or hooks.lineage is None:
+        listener = _listener()
+        if listener is None:
             return
         with _lock:
             if self._run is not None or self._stage.ended:
                 return
-            self._run = _stage_run(self._stage, hooks.lineage.namespace, self._began)
+            self._run = _stage_run(self._stage, listener.namespace, self._began)
         self._tell(self._run)
 
     def _tell(self, run: JobRun) -> None:
@@ -224,14 +229,14 @@ def run_changed(run: Run, exception: BaseException | None = None, *, ended: bool
         ended: Whether it has ended.
     """
     try:
-        hooks = lifecycle.hooks()
-        if hooks is None or hooks.lineage is None:
+        listener = _listener()
+        if listener is None:
             return
-        job = JobName(hooks.lineage.namespace, run.pipeline_name)
+        job = JobName(listener.namespace, run.pipeline_name)
         parent, root = _outside()
         above = run.parent.run if run.parent is not None else None
         if above is not None:
-            parent, root = _parent(hooks.lineage.namespace, above), parent
+            parent, root = _parent(listener.namespace, above), parent
         trace_id, span_id = _ids(run.span.get_span_context())
         now = JobRun(
             job,
@@ -311,19 +316,21 @@ def _ids(context: SpanContext) -> tuple[str, str]:
     return format_trace_id(context.trace_id), format_span_id(context.span_id)
 
 
-def _namespace() -> str:
+def _listener() -> lifecycle.Lineage | None:
+    """Return who takes what stages tell, or None."""
     hooks = lifecycle.hooks()
-    if hooks is None or hooks.lineage is None:
-        return _DEFAULT_NAMESPACE
-    return hooks.lineage.namespace
+    return None if hooks is None else hooks.lineage
+
+
+def _namespace() -> str:
+    listener = _listener()
+    return _DEFAULT_NAMESPACE if listener is None else listener.namespace
 
 
 def _last_writer(name: DatasetName) -> SpanContext | None:
     """Return the span that another process has written `name` in, as far as the record knows."""
-    hooks = lifecycle.hooks()
-    if hooks is None or hooks.lineage is None:
-        return None
-    writer = hooks.lineage.last_writer(name)
+    listener = _listener()
+    writer = None if listener is None else listener.last_writer(name)
     if writer is None:
         return None
     trace_id, span_id = writer
@@ -333,9 +340,8 @@ def _last_writer(name: DatasetName) -> SpanContext | None:
 
 
 def _tell(run: JobRun) -> None:
-    hooks = lifecycle.hooks()
-    if hooks is not None and hooks.lineage is not None:
-        hooks.lineage.put(run)
+    if (listener := _listener()) is not None:
+        listener.put(run)
 
 
 def _schema(schema: Mapping[str, str] | None) -> dict[str, str] | None:
