@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[1]
 API_MODULES = (
     "otel_pipeline",
     "otel_pipeline.propagation",
+    "otel_pipeline.quality",
     "otel_pipeline.logs",
     "otel_pipeline.redaction",
     "otel_pipeline.testing",

@@ -32,11 +32,7 @@ FORMATS: Final = {
 _PACKED: Final = {".gz", ".bz2", ".zst", ".lz4"}
 _CSV_BLOCK: Final = 8 << 20
 #: What a column of CSV is read as next, where it has something that the type cannot be.
-_WIDER: Final = {
-    "null": pa.int64(),
-    "int64": pa.float64(),
-    "double": pa.timestamp("us"),
-}
+_WIDER: Final = {"null": pa.int64(), "int64": pa.float64()}
 
 
 def profile_file(
@@ -93,11 +89,10 @@ def _csv(path: Path, level: Level, top_values: Collection[str]) -> Profile:
     Arrow takes the types from the first 8 MiB.
     """
     types: dict[str, pa.DataType] = {}
+    found: dict[str, pa.DataType] = {}
     delimiter = "\t" if ".tsv" in path.suffixes else ","
     while True:
         profiler = Profiler(level, top_values=top_values)
-        names: list[str] = []
-        found: dict[str, pa.DataType] = {}
         try:
             with pa.input_stream(str(path), compression="detect") as stream:
                 reader = pa.csv.open_csv(
@@ -108,16 +103,15 @@ def _csv(path: Path, level: Level, top_values: Collection[str]) -> Profile:
                         column_types=types, strings_can_be_null=True
                     ),
                 )
-                names = reader.schema.names
                 found = {one.name: one.type for one in reader.schema}
                 profiler.update(reader)
                 return profiler.result()
         except pa.ArrowInvalid as error:
             place = re.search(r"In CSV column #(\d+)", str(error))
-            if place is None or not names:
+            if place is None or not found:
                 raise ProfileError(_csv_fault(str(error))) from None
-            name = names[int(place[1])]
-            types[name] = _WIDER.get(str(found[name]), pa.string())
+            name = list(found)[int(place[1])]
+            types[name] = _WIDER.get(str(types.get(name, found[name])), pa.string())
 
 
 def _csv_fault(text: str) -> str:
@@ -125,19 +119,16 @@ def _csv_fault(text: str) -> str:
     if "Empty CSV" in text:
         return "it is empty: there is no line with the names of columns"
     counts = re.search(r"Expected (\d+) columns, got (\d+)", text)
-    row = re.search(r"Row #(\d+)", text)
-    where = f"line {row[1]}" if row else "a line"
     if counts:
-        return f"{where} has {counts[2]} columns, and {counts[1]} were expected"
+        return f"a line has {counts[2]} columns, and {counts[1]} were expected"
     return "it cannot be read as CSV: is it text in UTF-8?"
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
     with pa.input_stream(str(path), compression="detect") as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8")
         number = 0
         try:
-            for number, line in enumerate(text, 1):  # noqa: B007
+            for number, line in enumerate(io.BufferedReader(stream), 1):  # noqa: B007
                 if line.strip():
                     row = json.loads(line)
                     if not isinstance(row, dict):

@@ -177,7 +177,8 @@ def _objects(data: Iterable[Any]) -> Iterator[pa.RecordBatch]:
             for row in chunk:
                 if row.keys() != names.keys():
                     names.update(dict.fromkeys(row))
-            yield _columns({name: [row.get(name) for row in chunk] for name in names})
+            columns = {name: [row.get(name) for row in chunk] for name in names}
+            yield _columns(columns, rows=len(chunk))
         except AttributeError:
             kinds = {type(row).__name__ for row in chunk}
             raise ProfileError(
@@ -234,7 +235,7 @@ def _kinds(values: Iterable[Any]) -> str:
 def _changed(values: Any, kind: pa.DataType) -> bool:
     """Whether Arrow took some objects for what they are not, such as times for dates."""
     is_ = pa.types
-    if not isinstance(values, list) and getattr(values, "dtype", None) != object:
+    if not isinstance(values, list) and str(getattr(values, "dtype", "")) != "object":
         return False
     if is_.is_date(kind):
         return any(isinstance(value, dt.datetime) for value in values)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from otel_pipeline.errors import ProfileError
+from otel_pipeline.quality.columns import plain
 from otel_pipeline.quality.frames import BLOCK, type_name
 from otel_pipeline.quality.sketches import Distinct, Frequent, Quantiles, mixed
 from otel_pipeline.quality.texts import hashes_and_lengths, wide
@@ -263,6 +264,12 @@ def _values(array: pa.Array) -> npt.NDArray[Any]:
     return values
 
 
+def _in_microseconds(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    return pa.duration("us") if pa.types.is_duration(kind) else pa.time64("us")
+
+
 def _count(column: ColumnProfile, array: pa.Array) -> None:
     """Count each value of a column whose values may be shown, and find their ends."""
     if pa.types.is_dictionary(array.type):
@@ -275,6 +282,8 @@ def _count(column: ColumnProfile, array: pa.Array) -> None:
         return
     if column._frequent is None:  # noqa: SLF001
         column._frequent = Frequent()  # noqa: SLF001
+    if getattr(array.type, "unit", None) == "ns":  # Python has microseconds
+        array = array.cast(_in_microseconds(array.type), safe=False)
     counted = pc.value_counts(array.drop_null())
     values, counts = counted.field(0).to_pylist(), counted.field(1).to_pylist()
-    column._frequent.add(dict(zip(values, counts, strict=True)))  # noqa: SLF001
+    column._frequent.add(dict(zip(map(plain, values), counts, strict=True)))  # noqa: SLF001

@@ -16,7 +16,7 @@ from otel_pipeline.quality.frames import batches, block_rows, type_name
 from otel_pipeline.quality.measuring import Level, Measuring
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
 __all__ = ["ColumnProfile", "Level", "Profile", "Profiler", "profile"]
 
@@ -171,6 +171,7 @@ class Profiler:
         self._waiting: list[pa.RecordBatch] = []
         self._waits = 0
         self._lock = threading.Lock()
+        self._failure: BaseException | None = None
 
     def update(self, data: object) -> None:
         """Take the rows of a batch.
@@ -182,8 +183,21 @@ class Profiler:
             ProfileError: The data cannot be profiled, or a column changed its type.
         """
         with self._lock:
-            for batch in batches(data):
-                self._take(batch)
+            self._check()
+            try:
+                for batch in batches(data):
+                    self._take(batch)
+            except BaseException as error:
+                # What was counted in part would be a wrong number from here on.
+                self._failure = error
+                raise
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise ProfileError(
+                f"an earlier batch could not be profiled ({self._failure}): "
+                "the rows up to there are known in part only, begin with a new Profiler"
+            )
 
     def _take(self, batch: pa.RecordBatch) -> None:
         """Measure what fills a block; the rest waits for more."""
@@ -211,18 +225,19 @@ class Profiler:
         """Measure a block, and let it begin the next one."""
         self._measuring.begin(self._rows)
         rows = sum(part.num_rows for part in parts)
-        for part in parts:
+        for part in _joined(parts):
             self._declare(part.schema)
-        for name, column in self._columns.items():
-            arrays = [part.column(name) for part in parts if name in part.schema.names]
-            for array in _joined(arrays):
-                self._measuring.add(column, array)
+            for name, array in zip(part.schema.names, part.columns, strict=True):
+                for one in array.chunks:
+                    self._measuring.add(self._columns[name], one)
+        for column in self._columns.values():
             _without_values(column, self._rows + rows - column.rows)
         self._rows += rows
 
     def result(self) -> Profile:
         """Return the profile of all rows so far; more may follow."""
         with self._lock:
+            self._check()
             kept = {name: column.copy() for name, column in self._columns.items()}
             rows = self._rows
             if self._waits:
@@ -271,15 +286,13 @@ def profile(
     return profiler.result()
 
 
-def _joined(arrays: Iterable[pa.Array]) -> list[pa.Array]:
-    """Return the parts of a column as one array for each run of one type."""
-    runs: list[list[pa.Array]] = []
-    for array in arrays:
-        if runs and runs[-1][0].type == array.type:
-            runs[-1].append(array)
-        else:
-            runs.append([array])
-    return [run[0] if len(run) == 1 else pa.concat_arrays(run) for run in runs]
+def _joined(parts: list[pa.RecordBatch]) -> list[pa.Table]:
+    """Return the parts of a block as one table; as several where types changed."""
+    tables = [pa.Table.from_batches([part]) for part in parts]
+    try:
+        return [pa.concat_tables(tables, promote_options="default").combine_chunks()]
+    except pa.ArrowException:
+        return tables
 
 
 def _without_values(column: ColumnProfile, rows: int) -> None:

@@ -71,7 +71,7 @@ def _coded(value: Any, arrays: list[bytes]) -> Any:  # noqa: PLR0911
         return {"decimal": str(value)}
     if isinstance(value, bytes):
         return {"bytes": value.hex()}
-    return {"text": str(value)}  # a date among the most frequent values
+    raise TypeError(type(value).__name__)
 
 
 def from_bytes(data: bytes) -> tuple[Any, int, dict[str, ColumnProfile]]:
@@ -135,6 +135,4 @@ class _Reader:
             return decimal.Decimal(held)
         if name == "bytes":
             return bytes.fromhex(held)
-        if name == "text":
-            return str(held)
         raise KeyError(name)
