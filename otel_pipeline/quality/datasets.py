@@ -11,6 +11,7 @@ from otel_pipeline.config._parse import shorten
 from otel_pipeline.errors import ConfigurationError
 from otel_pipeline.quality.checks import params
 from otel_pipeline.quality.checks.model import param, with_own_names
+from otel_pipeline.quality.checks.whole import Freshness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,8 @@ class Dataset:
     Args:
         name: Its name, a short fixed word: `orders`.
         checks: Its checks. No two have the same name.
-        freshness: The age at which it is stale, as seconds or text such as `26h`.
+        freshness: The age at which it is stale, as seconds or text such as `26h`. Where
+            `updated_at` is given too, that is checked, unless a check does already.
         updated_at: The column with the time of each row.
         level: How closely `observe` looks: `basic`, `standard` or `full`.
         monitors: The monitors that judge it.
@@ -65,7 +67,11 @@ class Dataset:
                 raise ConfigurationError(
                     f"dataset {self.name!r}: {one.name} {shorten(given)} {error}"
                 ) from None
-        object.__setattr__(self, "checks", with_own_names(self.name, self.checks))
+        checks = with_own_names(self.name, self.checks)
+        ages = any(isinstance(check, Freshness) for check in checks)
+        if self.freshness is not None and self.updated_at is not None and not ages:
+            checks = (*checks, Freshness(self.updated_at, self.freshness))
+        object.__setattr__(self, "checks", checks)
 
 
 _declared: dict[str, Dataset] = {}

@@ -60,17 +60,14 @@ def load(path: str | Path) -> list[Dataset]:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: is not UTF-8") from None
-    loader = _Loader(content)
     try:
-        node = loader.get_single_node()
-        return _File(path, loader).datasets(node)
+        loader = _Loader(content)
+        return _File(path, loader).datasets(loader.get_single_node())
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be read"
+        problem = getattr(error, "problem", None) or getattr(error, "reason", "it cannot be read")
         raise ConfigurationError(f"{path}{where}: this is not YAML: {problem}") from None
-    finally:
-        loader.dispose()
 
 
 class _File:

@@ -100,6 +100,8 @@ class _UniqueProgress(KeyProgress):
 
     def add(self, table: Table) -> None:
         keys = table.present(self._columns)
+        if not len(keys):  # whose columns may have no type
+            return
         count = table.nw.len().alias("rows of the key")
         self._parts.append(keys.group_by(*self._columns).agg(count))
         if sum(map(len, self._parts)) > 2 * self._together + _SMALL:
@@ -147,7 +149,7 @@ def keys_of(data: object, columns: Sequence[str]) -> set[tuple[Any, ...]]:
 
 def keys_of_table(table: Table, columns: Sequence[str]) -> set[tuple[Any, ...]]:
     """Return the distinct keys of a table."""
-    return set(table.present(columns).unique().iter_rows())
+    return set(table.present(columns).iter_rows())
 
 
 @dataclass(frozen=True)
@@ -198,9 +200,11 @@ class _ReferencesProgress(KeyProgress):
         self._known: set[tuple[Any, ...]] | None = None
 
     def add(self, table: Table) -> None:
-        count = table.nw.len().alias("rows of the key")
-        keys = table.present(self._columns).group_by(*self._columns).agg(count)
-        self.failing += sum(rows for *key, rows in keys.iter_rows() if self.is_wrong(tuple(key)))
+        keys = table.present(self._columns)
+        if len(keys):
+            count = table.nw.len().alias("rows of the key")
+            each = keys.group_by(*self._columns).agg(count).iter_rows()
+            self.failing += sum(rows for *key, rows in each if self.is_wrong(tuple(key)))
 
     def is_wrong(self, key: tuple[Any, ...]) -> bool:
         if self._known is None:

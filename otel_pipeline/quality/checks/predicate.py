@@ -39,7 +39,6 @@ _ARITHMETIC: Final[dict[type[ast.operator], Callable[[Any, Any], Any]]] = {
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
-    ast.Mod: operator.mod,
 }
 _TIMES: Final[dict[str, Callable[[str], object]]] = {
     "date": dt.date.fromisoformat,
@@ -63,6 +62,7 @@ class _Value(NamedTuple):
 
     value: Any
     missing: nw.Expr | None  # never, where that is None
+    is_empty: bool = False  # missing in each row, so that it has no type to compare by
 
 
 class Predicate:
@@ -184,8 +184,7 @@ def _truth(node: ast.expr, table: Table) -> _Truth:
             return _Truth(false, true)
         case ast.Compare():
             return _comparison(node, table)
-    column, missing = _value(node, table)
-    return _of(column, missing)
+    return _of(lambda: _value(node, table).value, table, _value(node, table))
 
 
 def _comparison(node: ast.Compare, table: Table) -> _Truth:
@@ -200,16 +199,16 @@ def _comparison(node: ast.Compare, table: Table) -> _Truth:
 
 
 def _compare(left: ast.expr, op: ast.cmpop, right: ast.expr, table: Table) -> _Truth:
-    value, missing = _value(left, table)
+    one = _value(left, table)
     if isinstance(op, (ast.Is, ast.IsNot)):
-        nothing = table.never() if missing is None else missing
+        nothing = table.never() if one.missing is None else one.missing
         return _Truth(nothing, ~nothing) if isinstance(op, ast.Is) else _Truth(~nothing, nothing)
     if isinstance(op, (ast.In, ast.NotIn)):
         items = [_constant(item) for item in right.elts]  # type: ignore[attr-defined]
-        true, false = _of(value.is_in(items), missing)
+        true, false = _of(lambda: one.value.is_in(items), table, one)
         return _Truth(true, false) if isinstance(op, ast.In) else _Truth(false, true)
-    other, absent = _value(right, table)
-    return _of(_COMPARISONS[type(op)](value, other), _either(missing, absent))
+    two = _value(right, table)
+    return _of(lambda: _COMPARISONS[type(op)](one.value, two.value), table, one, two)
 
 
 def _value(node: ast.expr, table: Table) -> _Value:
@@ -218,15 +217,16 @@ def _value(node: ast.expr, table: Table) -> _Value:
             ast.Name(id=name)
             | ast.Call(func=ast.Name(id="col"), args=[ast.Constant(value=str(name))])
         ):
-            return _Value(table.column(name), table.missing(name))
+            return _Value(table.column(name), table.missing(name), table.is_empty(name))
         case ast.BinOp(left=left, op=op, right=right):
             one, two = _value(left, table), _value(right, table)
-            return _Value(
-                _ARITHMETIC[type(op)](one.value, two.value), _either(one.missing, two.missing)
-            )
+            missing = _either(one.missing, two.missing)
+            if one.is_empty or two.is_empty:
+                return _Value(None, missing, is_empty=True)
+            return _Value(_ARITHMETIC[type(op)](one.value, two.value), missing)
         case ast.UnaryOp(op=ast.USub(), operand=part) if not isinstance(part, ast.Constant):
-            value, missing = _value(part, table)
-            return _Value(0 - value, missing)
+            one = _value(part, table)
+            return one if one.is_empty else _Value(0 - one.value, one.missing)
     return _Value(table.literal(_constant(node)), None)
 
 
@@ -236,7 +236,14 @@ def _either(one: nw.Expr | None, two: nw.Expr | None) -> nw.Expr | None:
     return one | two
 
 
-def _of(condition: nw.Expr, missing: nw.Expr | None) -> _Truth:
+def _of(condition: Callable[[], nw.Expr], table: Table, *values: _Value) -> _Truth:
+    """Return where a condition on some values is true, and where it is false."""
+    if any(one.is_empty for one in values):
+        return _Truth(table.never(), table.never())
+    holds = condition()
+    missing: nw.Expr | None = None
+    for one in values:
+        missing = _either(missing, one.missing)
     if missing is None:
-        return _Truth(condition, ~condition)
-    return _Truth(~missing & condition, ~missing & ~condition)
+        return _Truth(holds, ~holds)
+    return _Truth(~missing & holds, ~missing & ~holds)

@@ -7,13 +7,12 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import narwhals as nw
 
@@ -93,14 +92,17 @@ def _write_part(folder: Path, rows: nw.DataFrame[Any], failed: list[str]) -> Non
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON can hold it; what is not finite becomes a text."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (Sequence, AbstractSet)) and not isinstance(value, (bytes, bytearray)):
-        return [_plain(one) for one in value]
-    if isinstance(value, (dt.date, dt.time)):
-        return value.isoformat()
-    return str(value)
+    if hasattr(value, "item"):  # a number of NumPy
+        value = value.item()
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case Mapping():
+            return {str(key): _plain(one) for key, one in value.items()}
+        case list() | tuple() | set():
+            return [_plain(one) for one in value]
+        case _ if type(value).__name__ in {"NAType", "NaTType"}:  # of pandas
+            return None
+    return value.isoformat() if isinstance(value, (dt.date, dt.time)) else str(value)

@@ -90,6 +90,8 @@ class OfOneColumn(RowCheck):
 
     def failing(self, table: Table) -> nw.Expr:
         """Return where there is a value, and it is not right."""
+        if table.is_empty(self.column):
+            return table.never()
         return ~table.missing(self.column) & self.wrong(table)
 
     def wrong(self, table: Table) -> nw.Expr:

@@ -47,6 +47,7 @@ class Table:
         self.schema = frame.collect_schema()
         self.is_lazy = isinstance(frame, narwhals.LazyFrame)
         self._unusable = unusable or {}
+        self._empty: dict[str, bool] = {}
 
     @classmethod
     def of(cls, data: object) -> Table | None:
@@ -107,7 +108,11 @@ class Table:
     @property
     def types(self) -> dict[str, str]:
         """The types of the columns in the names of `otel_pipeline.quality`, in order."""
-        names = {name: type_name(kind) for name, kind in self.schema.items() if name != "(rows)"}
+        names = {
+            name: "null" if self.is_empty(name) else type_name(kind)
+            for name, kind in self.schema.items()
+            if name != "(rows)"
+        }
         return names | dict.fromkeys(self._unusable, "object")
 
     def column(self, name: str) -> nw.Expr:
@@ -122,6 +127,15 @@ class Table:
             raise not_there(name, self.schema)
         return self.nw.col(name)  # type: ignore[no-any-return]
 
+    def is_empty(self, name: str) -> bool:
+        """Tell whether a column has no value and so no type, as in a part of a stream."""
+        self.column(name)
+        if self.schema[name] not in {self.nw.Unknown, self.nw.Object}:
+            return False
+        if name not in self._empty:
+            self._empty[name] = not len(self.present([name]))
+        return self._empty[name]
+
     def missing(self, name: str) -> nw.Expr:
         """Return where a column has no value: null, or NaN, which some libraries use for it."""
         column = self.column(name)
@@ -131,10 +145,7 @@ class Table:
 
     def any_missing(self, names: Sequence[str]) -> nw.Expr:
         """Return where one of some columns has no value."""
-        found = self.missing(names[0])
-        for name in names[1:]:
-            found |= self.missing(name)
-        return found
+        return self.nw.any_horizontal(*map(self.missing, names), ignore_nulls=False)  # type: ignore[no-any-return]
 
     def literal(self, value: object) -> nw.Expr:
         """Return a constant as an expression."""

@@ -81,7 +81,10 @@ def _differences(check: Schema, types: dict[str, str]) -> list[str]:
         f"column {name!r} is {types[name]}, not {kind}"
         for name, kind in wanted.items()
         # `datetime` also stands for `datetime[UTC]`.
-        if name in types and kind not in {"any", types[name], types[name].partition("[")[0]}
+        # A column without a value has no type yet.
+        if name in types
+        and types[name] != "null"
+        and kind not in {"any", types[name], types[name].partition("[")[0]}
     ]
     if not check.extra and (others := [name for name in types if name not in wanted]):
         found.append(f"there are more columns: {listed(others)}")
@@ -195,6 +198,8 @@ def newest(table: Table, name: str) -> float | None:
         CheckError: The column is missing, or holds no times.
     """
     column, kind = table.column(name), table.schema[name]
+    if table.is_empty(name):
+        return None
     limit = dt.datetime.fromtimestamp(clock.now(), dt.UTC) + _MOST_AHEAD
     if kind.is_numeric():
         given: object = limit.timestamp()
@@ -209,11 +214,16 @@ def newest(table: Table, name: str) -> float | None:
     else:
         raise CheckError(f"column {name!r} holds {table.types.get(name, kind)}, not times")
     known = ~table.missing(name) & (column <= table.literal(given))
+    if kind == table.nw.String:
+        known &= column.str.contains(r"^\d{4}-\d\d-\d\d")
     found = table.where(known, name).one_row(newest=table.nw.col(name).max())["newest"]
+    no_times = CheckError(f"column {name!r} holds texts that are no ISO 8601 times")
+    if found is None and kind == table.nw.String and len(table.present([name])):
+        raise no_times
     try:
         return None if found is None else seconds_of(found)
     except ValueError:
-        raise CheckError(f"column {name!r} holds texts that are no ISO 8601 times") from None
+        raise no_times from None
 
 
 def seconds_of(found: Any) -> float:
@@ -338,11 +348,12 @@ class _Side:
             **{
                 f"sum {index}": table.nw.when(~table.missing(name)).then(table.column(name)).sum()
                 for index, name in enumerate(check.sums)
+                if not table.is_empty(name)
             },
         )
         self.rows += int(row["rows"])
         for index, name in enumerate(check.sums):
-            self.sums[name] += row[f"sum {index}"] or 0
+            self.sums[name] += row.get(f"sum {index}") or 0
         if check.keys:
             self.keys |= keys_of_table(table, check.keys)
             if len(self.keys) > MOST_KEYS:
