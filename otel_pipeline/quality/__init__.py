@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from otel_pipeline.quality.history import History, SqliteHistory
     from otel_pipeline.quality.monitors import Finding, Monitor, Monitors, Verdict
     from otel_pipeline.quality.profiles import ColumnProfile, Profile, Profiler, profile
+    from otel_pipeline.quality.prometheus_history import PrometheusHistory
 
 __all__ = [
     "Between",
@@ -51,6 +52,7 @@ __all__ = [
     "NotNull",
     "Profile",
     "Profiler",
+    "PrometheusHistory",
     "References",
     "Row",
     "SameAs",
@@ -84,6 +86,7 @@ _LAZY = {
     "NotNull": "otel_pipeline.quality.checks",
     "Profile": "otel_pipeline.quality.profiles",
     "Profiler": "otel_pipeline.quality.profiles",
+    "PrometheusHistory": "otel_pipeline.quality.prometheus_history",
     "References": "otel_pipeline.quality.checks",
     "Row": "otel_pipeline.quality.checks",
     "SameAs": "otel_pipeline.quality.checks",

@@ -12,7 +12,12 @@ __all__ = ["Ages"]
 _LOOKED_AT: Final = 60
 _SHARE: Final = 0.7
 _HOUR: Final = 3600.0
+_WEEK: Final = 168  # hours
 _WEEKS: Final = 6
+_WEEKS_NEEDED: Final = 2
+#: How late the next data may be, as a share of the usual peak.
+_LATE: Final = 0.3
+_MARGIN: Final = 0.2
 
 
 class Ages:
@@ -32,15 +37,18 @@ class Ages:
         usual = median(self._peaks)
         highest = sorted(self._peaks)[int(0.95 * (len(self._peaks) - 1))]
         limit = max(1.3 * highest, 1.5 * usual)
-        week, slot = divmod(int(at // _HOUR), 168)
-        known = [
-            seen
-            for near in (slot - 1, slot, slot + 1)
-            for then, seen in self._slots.get(near % 168, ())
-            if then < week
-        ]
-        if len({then for then, _ in self._slots.get(slot, ()) if then < week}) >= 3:  # noqa: PLR2004
-            limit = min(limit, sorted(known)[int(0.95 * (len(known) - 1))] + 0.3 * usual)
+        hour = int(at // _HOUR)
+        late = int(_LATE * usual / (self._slope * _HOUR))
+        weeks: dict[int, float] = {}  # by how many weeks ago: the age that would have been normal
+        for n in range(late + 1):
+            for then, seen in self._slots.get((hour - n) % _WEEK, ()):
+                ago = (hour - n - then) // _WEEK
+                if ago:
+                    weeks[ago] = max(weeks.get(ago, 0.0), seen + n * _HOUR * self._slope)
+        if len(weeks) >= _WEEKS_NEEDED:
+            reached = sorted(weeks.values())  # one week may have been a bad one
+            usual_now = reached[-2] if len(reached) > _WEEKS_NEEDED else reached[-1]
+            limit = min(limit, usual_now + _MARGIN * usual)
         return 0.0, limit, value / limit if limit > 0 else 0.0
 
     def learn(self, at: float, value: float) -> None:
@@ -52,18 +60,18 @@ class Ages:
                 self._peaks.append(self._before[1])
                 self._decide()
         self._before = at, value
-        week, slot = divmod(int(at // _HOUR), 168)
-        values = self._slots.setdefault(slot, deque(maxlen=_WEEKS))
-        if values and values[-1][0] == week:
-            values[-1] = (week, max(values[-1][1], value))
+        hour = int(at // _HOUR)
+        values = self._slots.setdefault(hour % _WEEK, deque(maxlen=_WEEKS))
+        if values and values[-1][0] == hour:
+            values[-1] = (hour, max(values[-1][1], value))
         else:
-            values.append((week, value))
+            values.append((hour, value))
 
     def _decide(self) -> None:
         rising = [slope for slope in self._slopes if slope > 0]
         if len(self._slopes) < 20 or len(rising) < _SHARE * len(self._slopes):  # noqa: PLR2004
             self.shown = False
             return
-        usual = median(rising)
+        usual = self._slope = median(rising)
         alike = sum(abs(slope - usual) <= 0.02 * usual for slope in rising)
         self.shown = alike >= _SHARE * len(self._slopes) and len(self._peaks) >= 3  # noqa: PLR2004

@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from otel_pipeline.quality.ages import Ages
-from otel_pipeline.quality.forecast import Forecaster, median
+from otel_pipeline.quality.forecast import Forecaster, Limits, median
 from otel_pipeline.quality.runs import Runs
 
 if TYPE_CHECKING:
@@ -21,11 +21,17 @@ Direction = Literal["both", "up", "down"]
 _HOUR: Final = 3600.0
 _DAY: Final = 24 * _HOUR
 _HIGHEST: Final = 1000.0
+#: During the cool-down, only what is so many times worse is said; a drift's cool-down is longer.
+_WORSE: Final = 3.0
+_DRIFT_COOLDOWN: Final = 5
 #: Points that a series needs before it is judged, and days that one within days needs.
 _LEARNING_POINTS: Final = 20
 _LEARNING_DAYS: Final = 2.0
+#: Weeks until a series within days has shown its weekends; limits are wider till then.
+_WEEKS_LEARNING: Final = 2
+_YOUNG: Final = 1.7
 #: Change of a count that is worth saying, as a share of its usual value.
-_LEAST_CHANGE: Final = 0.02
+_LEAST_CHANGE: Final = 0.05
 _LEAST_RATIO: Final = 0.005
 
 
@@ -91,7 +97,9 @@ class Detector:
         self._seen_since = 0
         self._calm = 0
         self._peak = 0.0
+        self._said = ""
         self._alarmed = -math.inf
+        self._drifted = -math.inf
 
     @property
     def learning(self) -> bool:
@@ -114,21 +122,23 @@ class Detector:
             return _LEARNING
         if math.isinf(value):
             return self._judgement(at, _HIGHEST, None, None, "value")
+        young = self._step < 0.5 * _DAY and at - self._start < _WEEKS_LEARNING * 7 * _DAY
+        caution = _YOUNG if young else 1.0
         if self._ages.shown:
             low, high, severity = self._ages.judge(at, value)
-            severity *= self._sensitivity if self._direction != "down" else 0.0
+            severity *= self._sensitivity / caution if self._direction != "down" else 0.0
             return self._judgement(at, severity, low, high, "age")
         usable = [(one, it) for one in self._forecasters if (it := one.forecast(at)) is not None]
         if not usable:
             return _LEARNING
         least = self._least_change()
         chosen, forecast = min(usable, key=lambda pair: pair[0].cost)
-        down = max(forecast.down / self._sensitivity, least)
-        up = max(forecast.up / self._sensitivity, least)
+        down = max(forecast.down * caution / self._sensitivity, least)
+        up = max(forecast.up * caution / self._sensitivity, least)
         off = value - forecast.center
         severity, reason = self._severity(off, down, up), "value"
         for _, score in chosen.mean_scores(forecast, value):
-            signed = self._sensitivity * score
+            signed = self._sensitivity * score / caution
             drifted = (
                 abs(signed)
                 if self._allowed(signed) and abs(value - forecast.slow) > least * 0.5
@@ -139,7 +149,12 @@ class Detector:
         stuck = self._runs.judge(value) * self._sensitivity
         if stuck > severity:
             severity, reason = stuck, "unchanged"
-        return self._judgement(at, severity, forecast.center - down, forecast.center + up, reason)
+        low, high = forecast.center - down, forecast.center + up
+        if not self._negative:
+            low = max(low, 0.0)
+        if self._ratio:
+            high = min(high, 1.0)
+        return self._judgement(at, severity, low, high, reason)
 
     def learn(self, at: float, value: float, judgement: Judgement | None = None) -> None:
         """Learn from a value.
@@ -152,17 +167,17 @@ class Detector:
         if not math.isfinite(value):
             return
         self._look(at, value)
-        if judgement is not None and judgement.score > 1:
-            self._alarmed, self._peak = at, judgement.severity
+        if judgement is not None:
+            self._remember_alarm(at, judgement)
         odd = judgement is not None and judgement.severity > 1 and judgement.reason == "value"
         for forecaster in self._forecasters:
             if not odd:
                 forecaster.learn(at, value)
             elif not self._quarantine:
                 forecaster.learn(at, value, clip=True)
-                forecaster.skip()
+                forecaster.skip(at, value)
             else:
-                forecaster.skip()
+                forecaster.skip(at, value)
         self._runs.learn(value)
         self._ages.learn(at, value)
         self._keep_apart(at, value, odd=odd)
@@ -196,14 +211,17 @@ class Detector:
     ) -> Judgement:
         severity = min(max(severity, 0.0), _HIGHEST)
         score = severity
-        if severity > 1 and at - self._alarmed < self._cooldown_seconds():
-            score = severity if severity > 1.5 * self._peak else 1.0
+        if severity > 1:
+            since = at - (self._drifted if reason == "drift" else self._alarmed)
+            cooldown = self._cooldown_seconds() * (_DRIFT_COOLDOWN if reason == "drift" else 1)
+            if since < cooldown and severity <= _WORSE * self._peak:
+                score = 1.0
         return Judgement(score, severity, low, high, reason if severity > 1 else "")
 
     def _cooldown_seconds(self) -> float:
         if self._cooldown is not None:
             return self._cooldown
-        return _DAY if self._step < 0.5 * _DAY else 3.5 * self._step
+        return max(_DAY, (48 if self._step < 0.5 * _DAY else 3.5) * self._step)
 
     def _least_change(self) -> float:
         if self._min_change is not None:
@@ -211,7 +229,7 @@ class Detector:
         if self._ratio:
             return _LEAST_RATIO
         if self._whole:
-            return max(1.0, _LEAST_CHANGE * self._typical)
+            return max(1.5, _LEAST_CHANGE * self._typical)
         return 1e-6 * self._typical
 
     @property
@@ -244,6 +262,16 @@ class Detector:
                 counts=self._whole and not self._negative,
             )
 
+    def _remember_alarm(self, at: float, judgement: Judgement) -> None:
+        """Begin the cool-down with a finding; it lasts while the same thing goes on."""
+        if judgement.score > 1:
+            self._peak, self._said = judgement.severity, judgement.reason
+        elif judgement.severity <= 1 or judgement.reason != self._said:
+            return
+        self._alarmed = at
+        if judgement.reason == "drift":
+            self._drifted = at
+
     def _keep_apart(self, at: float, value: float, *, odd: bool) -> None:
         """Keep anomalous points from the forecasters, until they are what is normal now."""
         if odd:
@@ -262,8 +290,6 @@ class Detector:
             points = list(self._quarantine)
             for forecaster in self._forecasters:
                 forecaster.shift(points)
-                for earlier, seen in points:
-                    forecaster.learn(earlier, seen)
             self._quarantine.clear()
         elif self._calm * self._step > 0.5 * patience:
             self._quarantine.clear()
@@ -272,22 +298,26 @@ class Detector:
 def _forecasters(step: float) -> list[Forecaster]:
     """Return the forecasters for a series with so many seconds between two points."""
     if step > 0.5 * _DAY:
-        means = (4, 10)
+        limits = Limits(
+            sigmas=3.7, tail=1.3, tail_share=0.025, most_sigmas=8.0, mean_sigmas=4.5,
+            means=(4, 10), level_points=30, pool=180,
+        )  # fmt: skip
         return [
-            Forecaster(_always, memory=15, needed=5, level_points=30, means=means),
-            Forecaster(_weekday, memory=6, needed=2, level_points=30, means=means),
+            Forecaster(_always, memory=28, needed=5, limits=limits, lasting=False),
+            Forecaster(_weekday, memory=6, needed=2, limits=limits, lasting=True),
         ]
     a_day = max(2, round(_DAY / max(step, 60.0)))
-    means = (max(3, a_day // 6), a_day)
-    per_hour = max(1, round(_HOUR / max(step, 60.0)))
-    level = 10 * a_day
+    an_hour = max(1, round(_HOUR / max(step, 60.0)))
+    limits = Limits(
+        sigmas=4.8, tail=1.4, tail_share=0.002, most_sigmas=math.inf, mean_sigmas=5.0,
+        means=(max(3, a_day // 4), a_day), level_points=40 * a_day,
+        pool=min(max(30 * a_day, 180), 3000),
+    )  # fmt: skip
     return [
+        Forecaster(_always, memory=14 * a_day, needed=12, limits=limits, lasting=False),
+        Forecaster(_hour, memory=10 * an_hour, needed=2 * an_hour, limits=limits, lasting=True),
         Forecaster(
-            _always, memory=max(24, min(a_day, 48)), needed=12, level_points=level, means=means
-        ),
-        Forecaster(_hour, memory=10 * per_hour, needed=2, level_points=level, means=means),
-        Forecaster(
-            _hour_of_week, memory=6 * per_hour, needed=2 * per_hour, level_points=level, means=means
+            _hour_of_week, memory=6 * an_hour, needed=2 * an_hour, limits=limits, lasting=True
         ),
     ]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
@@ -20,6 +21,7 @@ from otel_pipeline.errors import ConfigurationError, OtelPipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
 __all__ = [
     "History",
@@ -152,6 +154,10 @@ class Maintenance:
 class History(Protocol):
     """Where monitors keep what they learn from. Every method may raise `HistoryError`."""
 
+    def session(self) -> AbstractContextManager[None]:
+        """Return a context in which this thread's calls cost less than each on its own."""
+        ...
+
     def points(
         self, dataset: str, metric: str, *, segment: str = "", before: float, limit: int
     ) -> list[Point]:
@@ -192,7 +198,7 @@ class History(Protocol):
 class SqliteHistory:
     """A history in a SQLite file, which many processes may use at the same time.
 
-    The file is opened for each operation, so it may be used over forks, and deleted at any time.
+    The file is opened for each operation or session, so it may be deleted at any time.
 
     Args:
         path: The file; it and its folder are made, for this user alone, by the first record.
@@ -210,9 +216,20 @@ class SqliteHistory:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
+        self._session = threading.local()
 
     def __repr__(self) -> str:
         return f"SqliteHistory({str(self.path)!r})"
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """Return a context in which this thread keeps the file open."""
+        with self._open() as db:
+            self._session.db = db
+            try:
+                yield
+            finally:
+                self._session.db = None
 
     def points(
         self, dataset: str, metric: str, *, segment: str = "", before: float, limit: int
@@ -310,7 +327,7 @@ class SqliteHistory:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        if not self.path.exists():  # nothing was recorded yet
+        if self._current() is None and not self.path.exists():  # nothing was recorded yet
             with contextlib.closing(sqlite3.connect(":memory:")) as empty:
                 empty.executescript(_SCHEMA)
                 yield empty
@@ -322,12 +339,24 @@ class SqliteHistory:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with self._open() as db:
             db.execute("BEGIN IMMEDIATE")
-            yield db
-            db.execute("COMMIT")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    db.execute("ROLLBACK")
+                raise
+
+    def _current(self) -> sqlite3.Connection | None:
+        return getattr(self._session, "db", None)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
+            current = self._current()
+            if current is not None:
+                yield current
+                return
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             os.close(os.open(self.path, flags, 0o600))

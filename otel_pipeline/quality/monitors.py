@@ -193,23 +193,33 @@ class Monitors:
         moment = at if at.tzinfo else at.replace(tzinfo=dt.UTC)
         case = _Case(dataset, _segment_name(segment), moment.timestamp())
         try:
-            if case.segment and not self._is_watched(case):
-                return Verdict()
-            windows = self.history.maintenance(dataset)
-            case.maintenance = any(one.start <= case.at <= one.stop for one in windows)
-            self._forget_what_was_ruled(dataset, windows)
-            for metric, value in measures.items():
-                if math.isfinite(value):
-                    self._measure(case, metric, float(value), windows)
-            for column, counts in (categories or {}).items():
-                self._categories(case, column, counts)
-            if schema is not None:
-                self._schema(case, schema)
-            self.history.record(case.points, case.notes)
+            with self.history.session():
+                if not self._is_watched(case):
+                    return Verdict()
+                self._judge(case, measures, categories or {}, schema)
+                self.history.record(case.points, case.notes)
         except HistoryError as error:
             self._learned.clear()
             case.findings.append(_no_history(case, error))
         return Verdict(case.scores, tuple(case.findings), case.state, case.changes)
+
+    def _judge(
+        self,
+        case: _Case,
+        measures: Mapping[str, float],
+        categories: Mapping[str, Mapping[str, int]],
+        schema: Mapping[str, str] | None,
+    ) -> None:
+        windows = self.history.maintenance(case.dataset)
+        case.maintenance = any(one.start <= case.at <= one.stop for one in windows)
+        self._forget_what_was_ruled(case.dataset, windows)
+        for metric, value in measures.items():
+            if math.isfinite(value):
+                self._measure(case, metric, float(value), windows)
+        for column, counts in categories.items():
+            self._categories(case, column, counts)
+        if schema is not None:
+            self._schema(case, schema)
 
     # --- One metric -------------------------------------------------------------------------------
 
@@ -232,7 +242,7 @@ class Monitors:
             learned.detector.learn(case.at, value, judgement)
         self._learned[key] = learned._replace(
             last=(case.at, value),
-            points=learned.points + 1,
+            points=learned.points + (not case.maintenance),
             since=learned.since if learned.points else case.at,
         )
         history = _history_in_words(learned)
@@ -274,6 +284,8 @@ class Monitors:
             }
 
     def _is_watched(self, case: _Case) -> bool:
+        if not case.segment:
+            return True
         segments = {segment for _, segment, _ in self.history.series(case.dataset) if segment}
         return case.segment in segments or len(segments) < _MOST_SEGMENTS
 
@@ -402,12 +414,10 @@ def _teach(detector: Detector, points: Sequence[Point], windows: Sequence[Mainte
         if point.ruling == "accepted":
             detector.accept(point.at, point.value)
             judge_again = True
-        elif judge_again:
+        elif judge_again or point.low is None:  # learning then, or from a history without limits
             detector.score(point.at, point.value)
         else:
-            within = (
-                point.low is None or point.high is None or point.low <= point.value <= point.high
-            )
+            within = point.high is not None and point.low <= point.value <= point.high
             reason = "value" if point.score > 1 and not within else ""
             score = point.score if point.explanation else min(point.score, 1.0)
             detector.learn(

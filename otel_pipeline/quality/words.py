@@ -39,7 +39,7 @@ def number(metric: str, value: float) -> str:
         return _age(value)
     if kind.endswith("_ratio"):
         return f"{100 * value:.3g} %"
-    if abs(value) >= 10000 or value == int(value):  # noqa: PLR2004
+    if kind == "rows" or abs(value) >= 10000 or value == int(value):  # noqa: PLR2004
         return f"{value:,.0f}"
     return f"{value:.4g}"
 
@@ -80,7 +80,7 @@ def explain(name: str, metric: str, value: float, judgement: Judgement, history:
             return f"{what} is {seen}, and by now at most {high} was expected, by {history}"
         case "categories":
             return (
-                f"{what} of {name} is {seen} (population stability index), and at most {high} is "
+                f"{what} is {seen} (population stability index), and at most {high} is "
                 f"usual, by {history}"
             )
         case _:
