@@ -32,8 +32,8 @@ _MOST_WAITING: Final = 1000
 _EXTRA: Final = "otel-pipeline[openlineage]"
 
 
-def exporter(config: Config, redactor: Redactor, ledger: Ledger) -> LineageExporter | None:
-    """Return what takes lineage out of the process, or None where nobody wants it.
+def exporter(config: Config, redactor: Redactor, ledger: Ledger) -> LineageExporter:
+    """Return what takes lineage out of the process.
 
     Args:
         config: The configuration.
@@ -42,8 +42,6 @@ def exporter(config: Config, redactor: Redactor, ledger: Ledger) -> LineageExpor
     """
     path = path_of(config.lineage)
     sends = openlineage.is_configured()
-    if path is None and not sends:
-        return None
     if sends:
         ledger.state = "owned"
     namespace = os.environ.get("OPENLINEAGE_NAMESPACE", "").strip() or config.service_name
@@ -102,6 +100,8 @@ class LineageExporter:
 
     def put(self, run: JobRun) -> None:
         """Take what a run or stage has to tell."""
+        if not self.works:
+            return
         if self._sends:
             self._ledger.produce()
         with self._changed:
@@ -124,6 +124,11 @@ class LineageExporter:
             return None
 
     # For the runtime.
+
+    @property
+    def works(self) -> bool:
+        """Whether anybody wants what it takes; else it only knows where names belong."""
+        return self._sends or self._record is not None
 
     def flush(self, timeout: float) -> bool:
         """Send what waits, within so many seconds; with 0, only begin to."""

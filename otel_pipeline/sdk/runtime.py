@@ -92,7 +92,7 @@ class Runtime:
         redact_adopted_spans: Masks secrets in span attributes where the exporter is not ours.
         log_volume: What keeps log lines back, or None.
         line_sink: The owned logger provider, or None.
-        lineage: Takes what stages read and write, or None.
+        lineage: Takes what stages read and write; None where all is off.
     """
 
     ledgers: Ledgers
@@ -351,7 +351,7 @@ def _build_logs(runtime: Runtime, config: Config, resource: Resource, redactor: 
 
 def _build_lineage(runtime: Runtime, config: Config, redactor: Redactor) -> None:
     exporter = runtime.lineage = lineage.exporter(config, redactor, runtime.ledgers.lineage)
-    if exporter is not None:
+    if exporter.works:
         runtime.exporters.append(exporter)
         runtime.renewals.append(lambda _: exporter.forked())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -348,6 +349,14 @@ def test_the_metrics_count_the_events(server: Receiver) -> None:
     ]
 
 
+def test_a_bare_name_belongs_to_the_service() -> None:
+    """Also where lineage is neither kept nor sent, a span names the dataset as everywhere."""
+    with telemetry(), Pipeline("orders").stage("load") as stage:
+        stage.writes("lines")
+    attributes = stage.span.attributes  # type: ignore[attr-defined]
+    assert attributes["dataset.outputs"] == ("orders-etl/lines",)
+
+
 # --- The record -----------------------------------------------------------------------------------
 
 
@@ -494,3 +503,31 @@ def test_a_forked_child_tells_its_own_stages(server: Receiver, record: Record) -
         ("orders.parent", "START"),
     ]
     assert sorted(run.job.name for run in record.runs()) == ["orders.child", "orders.parent"]
+
+
+def test_a_killed_run_is_told_as_aborted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM ends the run and its stage as ABORT, which still leave the process."""
+    monkeypatch.delenv("OPENLINEAGE_DISABLED")
+    config = {"type": "file", "log_file_path": str(tmp_path / "events.jsonl"), "append": True}
+    monkeypatch.setenv("OPENLINEAGE__TRANSPORT", json.dumps(config))
+    program = (
+        "import signal\n"
+        "from otel_pipeline import Pipeline, configure\n"
+        f"configure('orders-etl', **{QUIET!r})\n"
+        "with Pipeline('orders').run(), Pipeline('orders').stage('load') as stage:\n"
+        "    stage.reads('lines')\n"
+        "    print('ready', flush=True)\n"
+        "    signal.pause()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"ready\n"
+        running.terminate()
+    assert running.returncode == -signal.SIGTERM
+    events = map(json.loads, (tmp_path / "events.jsonl").read_text().splitlines())
+    assert [told(event)[:2] for event in events] == [
+        ("orders", "START"),
+        ("orders.load", "START"),
+        ("orders.load", "ABORT"),
+        ("orders", "ABORT"),
+    ]
