@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from otel_pipeline import semconv
 from otel_pipeline.cli import COMMANDS, main
 from otel_pipeline.config import OPTIONS
+from otel_pipeline.dashboards import DASHBOARDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
     from otel_pipeline.config import Option
+    from otel_pipeline.dashboards import Dashboard
     from otel_pipeline.semconv import MetricSpec
 
 ROOT = Path(__file__).parents[1]
@@ -120,17 +122,40 @@ def _help(*command: str) -> str:
     return f"```text\n{output.getvalue()}```\n"
 
 
+#: Commands within commands that have pages of help of their own.
+ACTIONS = {"alerts": ("backtest", "lint")}
+
+
 def command_page() -> str:
     """Return the page of the command line: the help of each command."""
     lines = ["# Command line\n", "`python -m otel_pipeline` is the same command.\n", _help()]
     for name in COMMANDS:
         lines += [f"## otel-pipeline {name}\n", _help(name)]
+        for action in ACTIONS.get(name, ()):
+            lines += [f"### otel-pipeline {name} {action}\n", _help(name, action)]
     return "\n".join(lines)
 
 
 def api_page() -> str:
     """Return the page of the public Python API, for mkdocstrings to fill in."""
     return "\n".join(["# Python API\n", *(f"::: {module}\n" for module in API_MODULES)])
+
+
+def _shown(dashboard: Dashboard) -> str:
+    rows = [(_cell(panel.title), _cell(panel.description)) for panel in dashboard.panels()]
+    heading = f"## {dashboard.title.removeprefix('Pipelines: ').capitalize()}\n"
+    about = f"{dashboard.description} Its uid is `{dashboard.uid}`.\n"
+    return "\n".join([heading, about, _table(("panel", "what it shows"), rows)])
+
+
+def dashboards_page() -> str:
+    """Return the page of every panel of every dashboard."""
+    lines = [
+        "# Dashboards\n",
+        "What `otel-pipeline dashboards` writes;",
+        "[See your pipelines in Grafana](../how-to/dashboards.md) says how to use it.\n",
+    ]
+    return "\n".join([*lines, *map(_shown, DASHBOARDS)])
 
 
 #: Pages that stand at the root of the project.
@@ -150,6 +175,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/api.md": api_page,
     "reference/command.md": command_page,
     "reference/configuration.md": configuration_page,
+    "reference/dashboards.md": dashboards_page,
     "reference/metrics.md": metrics_page,
 }
 
