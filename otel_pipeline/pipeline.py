@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 import weakref
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from opentelemetry import metrics as otel_metrics
 from opentelemetry import trace
@@ -47,10 +47,13 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Link, Tracer
 
     from otel_pipeline.quality import Check, Dataset, Monitors
+    from otel_pipeline.quality.lineage.stages import StageLineage
     from otel_pipeline.quality.observe import Observations
 
 __all__ = ["Batch", "Pipeline", "Queue", "Run", "Stage", "current_run", "current_stage"]
 
+#: What names a dataset: a URL, a path, a bare name, or a pair of namespace and name.
+DatasetLike: TypeAlias = "str | os.PathLike[str] | tuple[str, str]"
 DataT = TypeVar("DataT")
 FunctionT = TypeVar("FunctionT", bound="Callable[..., Any]")
 
@@ -173,7 +176,7 @@ class Stage(Block):
     be a generator, or give `count=`.
     """
 
-    __slots__ = ("_cell", "_counts", "_observing", "_series", "name")
+    __slots__ = ("_cell", "_counts", "_lineage", "_observing", "_series", "name")
 
     # One more call to set it at the end would take almost a microsecond.
     _says_success = True
@@ -184,6 +187,7 @@ class Stage(Block):
         self._series = series
         self._counts: dict[str, int] = {}  # by status, as far as anything was counted
         self._cell: list[float] | None = None
+        self._lineage: StageLineage | None = None
         self._observing: Observations | None = None
 
     @property
@@ -228,6 +232,75 @@ class Stage(Block):
             TypeError: `n` is not a whole number.
         """
         self._count(Status.DROPPED, n, reason)
+
+    def reads(self, *datasets: DatasetLike, schema: Mapping[str, str] | None = None) -> None:
+        """Say which datasets the stage reads.
+
+        Args:
+            datasets: A URL (`s3://bucket/key`, `postgres://host/database/schema/table`), a path,
+                a bare name, or a pair of namespace and name. Users, passwords and what follows a
+                `?` in a URL are left out.
+            schema: Types by column, such as `{"id": "int64"}`, if it is one dataset.
+
+        Raises:
+            TypeError: A dataset is none of these, or `schema` is given for several.
+            ValueError: A name is empty.
+
+        The stage's span gets the attribute `dataset.inputs`, and a link to the span that wrote a
+        dataset, where that is known. With OpenLineage, they are inputs of the job's run.
+
+        Example:
+            >>> from otel_pipeline import Pipeline
+            >>> with Pipeline("docs-reads").stage("extract") as stage:
+            ...     stage.reads("s3://landing/2026/orders.csv", "prices")
+        """
+        if schema is not None and len(datasets) != 1:
+            message = f"schema= is that of one dataset, and {len(datasets)} are given"
+            raise TypeError(message)
+        self.lineage().reads(datasets, schema)
+
+    def writes(
+        self,
+        dataset: DatasetLike,
+        *,
+        schema: Mapping[str, str] | None = None,
+        columns: Mapping[str, Iterable[tuple[DatasetLike, str]]] | None = None,
+        rows: int | None = None,
+        size: int | None = None,
+    ) -> None:
+        """Say which dataset the stage writes.
+
+        Args:
+            dataset: As for `reads`.
+            schema: Types by column, such as `{"id": "int64"}`.
+            columns: What each column is made of: pairs of a dataset and one of its columns.
+            rows: How many rows it wrote.
+            size: How many bytes it wrote.
+
+        Raises:
+            TypeError: `dataset` or `columns` is none of these.
+            ValueError: A name is empty.
+
+        The stage's span gets the attribute `dataset.outputs`. With OpenLineage, it is an output of
+        the job's run.
+
+        Example:
+            >>> from otel_pipeline import Pipeline
+            >>> with Pipeline("docs-writes").stage("load") as stage:
+            ...     stage.writes("orders", columns={"total": [("lines", "price")]}, rows=3)
+        """
+        self.lineage().writes(dataset, schema=schema, columns=columns, rows=rows, size=size)
+
+    def lineage(self) -> StageLineage:
+        """Return what the stage has said of its datasets, to say more."""
+        if self._lineage is None:
+            from otel_pipeline.quality.lineage.stages import StageLineage  # noqa: PLC0415
+
+            with _lock:
+                if (known := self._lineage) is None:
+                    known = self._lineage = StageLineage(self)
+            return known
+        return self._lineage
 
     def observe(
         self,
@@ -362,6 +435,8 @@ class Stage(Block):
             self.span.set_attributes({Attr.RECORDS + name: counts[name] for name in told})
             if self.run is not None:
                 self.run.add_stage(self.pipeline, self.name, counts)
+        if self._lineage is not None:
+            self._lineage.finish(exception, status)
         if status == Status.ERROR and first and exception is not None:
             log_event(
                 "error",
@@ -521,6 +596,7 @@ class Run(Block):
         self._generation = lifecycle.process_generation()
         super().open(links, attributes, parent)
         self._guard.enter()
+        self._tell_lineage()
 
     def close(self, exception: BaseException | None = None, seconds: float | None = None) -> None:
         """End the run, and flush if it is the outermost one; see `Block.close`."""
@@ -553,6 +629,7 @@ class Run(Block):
         _LAST_RUN_SUCCESS.labels(name).set(int(status == Status.SUCCESS))
         if status == Status.SUCCESS:
             _LAST_SUCCESS.labels(name).set(now)
+        self._tell_lineage(exception, ended=True)
         if status == Status.ERROR and first and exception is not None:
             log_event(
                 "error",
@@ -561,6 +638,13 @@ class Run(Block):
                 duration_seconds=round(seconds, 6),
                 exc_info=exception,
             )
+
+    def _tell_lineage(self, exception: BaseException | None = None, *, ended: bool = False) -> None:
+        hooks = lifecycle.hooks()
+        if hooks is not None and hooks.lineage is not None:
+            from otel_pipeline.quality.lineage.stages import run_changed  # noqa: PLC0415
+
+            run_changed(self, exception, ended=ended)
 
 
 def _is_frame(batch: object) -> bool:

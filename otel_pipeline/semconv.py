@@ -381,6 +381,9 @@ class DatasetAttr:
     SEGMENT: Final = "dataset.anomaly.segment"
     CHANGE: Final = "dataset.schema.change"
     COLUMN: Final = "dataset.schema.column"
+    # On a stage's span: what it reads, and what it writes.
+    INPUTS: Final = "dataset.inputs"
+    OUTPUTS: Final = "dataset.outputs"
 
 
 class LogField:
@@ -428,11 +431,12 @@ class Event:
 
 
 class Signal:
-    """Names of the three signals, as in `Telemetry.report()` and the label `signal`."""
+    """Names of the signals, as in `Telemetry.report()` and the label `signal`."""
 
     TRACES: Final = "traces"
     METRICS: Final = "metrics"
     LOGS: Final = "logs"
+    LINEAGE: Final = "lineage"  # events of OpenLineage, where they are sent; no signal of OTLP
 
 
 class SpanEvent:

@@ -40,6 +40,7 @@ API_MODULES = (
     "otel_pipeline",
     "otel_pipeline.propagation",
     "otel_pipeline.quality",
+    "otel_pipeline.quality.lineage",
     "otel_pipeline.logs",
     "otel_pipeline.redaction",
     "otel_pipeline.testing",

@@ -17,7 +17,9 @@ ACTIONS: Final = {
     "baseline": "say what of the past the monitors are to learn from",
     "check": "check a file of data against a YAML file of checks",
     "history": "draw what was measured of a dataset, with what was expected",
+    "lineage": "show which jobs made which datasets of which",
     "profile": "show what a file of data looks like",
+    "report": "write what is known of datasets as one HTML page",
     "suggest": "write a first set of checks for a file of data",
 }
 

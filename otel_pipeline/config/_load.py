@@ -246,6 +246,7 @@ class _Builder:
             redact_keys=value("redact_keys") or (),
             redact_allow=value("redact_allow") or (),
             shutdown_timeout=value("shutdown_timeout"),
+            lineage=value("lineage"),
             spool_dir=value("spool_dir"),
             spool_max_bytes=value("spool_max_bytes"),
             spool_max_age=value("spool_max_age"),

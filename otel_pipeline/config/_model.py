@@ -146,6 +146,7 @@ class Config:
         redact_keys: More keys whose values are secrets.
         redact_allow: Keys and rules that are exempt.
         shutdown_timeout: Seconds that the end of the program may wait.
+        lineage: `auto`, `off`, or the path of the file for what stages read and write.
         spool_dir: `auto`, `off`, or the path of a folder.
         spool_max_bytes: Most bytes that the spool holds.
         spool_max_age: Age in seconds of the oldest batch that the spool keeps.
@@ -195,6 +196,7 @@ class Config:
     redact_keys: tuple[str, ...]
     redact_allow: tuple[str, ...]
     shutdown_timeout: float
+    lineage: str
     spool_dir: str
     spool_max_bytes: int
     spool_max_age: float

@@ -535,6 +535,15 @@ _DELIVERY = (
         "user's state directory; off.",
         "Data quality",
     ),
+    Option(
+        "OTEL_PIPELINE_LINEAGE",
+        "lineage",
+        "auto",
+        _parse.path_or_word,
+        "File with what stages last read and wrote; auto is one under the user's state directory; "
+        "off.",
+        "Data quality",
+    ),
 )
 
 _REDACTION = (

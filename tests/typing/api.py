@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import queue
+from pathlib import Path
 from typing import TYPE_CHECKING, assert_type
 
 from otel_pipeline import (
@@ -90,6 +91,9 @@ with pipeline.run("id", attributes={"a": 1}, links=[{}], parent={}, flush=False)
         assert_type(stage, Stage)
         stage.records(3)
         stage.set_attribute("file", "x")
+        stage.reads("s3://landing/orders.csv", Path("prices.csv"), ("snowflake://org", "A.B.C"))
+        stage.reads("lines", schema={"price": "float64"})
+        stage.writes("orders", columns={"total": [("lines", "price")]}, rows=3, size=120)
     with pipeline.batch([1, 2], links=[{}]) as records:
         assert_type(records, Batch)
         for _ in records:

@@ -108,6 +108,7 @@ def test_without_settings_the_defaults_hold() -> None:
         "redact_keys": (),
         "redact_allow": (),
         "shutdown_timeout": 5.0,
+        "lineage": "auto",
         "spool_dir": "auto",
         "spool_max_bytes": 268435456,
         "spool_max_age": 86400.0,
