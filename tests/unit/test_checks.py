@@ -54,6 +54,7 @@ LIBRARIES: dict[str, Callable[[pa.Table], Any]] = {
     "polars": pl.from_arrow,
     "polars lazy": lambda table: pl.DataFrame(pl.from_arrow(table)).lazy(),
     "pandas": lambda table: table.to_pandas(),
+    "pandas of objects": lambda table: table.to_pandas().astype({"status": object}),
     "pandas of arrow": lambda table: table.to_pandas(types_mapper=pd.ArrowDtype),
     "duckdb": lambda table: duckdb.connect().from_arrow(table),
     "rows": lambda table: table.to_pylist(),

@@ -179,7 +179,8 @@ class Matches(OfOneColumn):
 
     def wrong(self, table: Table) -> nw.Expr:
         """Return where the expression is not found."""
-        return ~table.column(self.column).str.contains(self.pattern)
+        # Compared, not turned round: in a column of objects pandas answers with objects.
+        return table.column(self.column).str.contains(self.pattern) == table.literal(False)  # noqa: FBT003
 
 
 @dataclass(frozen=True)
