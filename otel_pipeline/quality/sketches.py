@@ -153,10 +153,11 @@ class Distinct:
         """Take the hashes of values."""
         if self.limit < 2**64 - 1:
             hashes = hashes[hashes < np.uint64(self.limit)]
-        if self._seen is None:
-            self._seen = np.zeros(self.SIZE, np.uint64)
+        if self._seen is None:  # as large as the first values need, for there may be many columns
+            size = min(self.SIZE, 1 << max(len(hashes) - 1, 1).bit_length())
+            self._seen = np.zeros(size, np.uint64)
         # Where values repeat, most were seen lately, and cost one look-up.
-        places = (hashes & np.uint64(self.SIZE - 1)).astype(np.intp)
+        places = (hashes & np.uint64(len(self._seen) - 1)).astype(np.intp)
         new = hashes != self._seen[places]
         if not new.all():
             hashes, places = hashes[new], places[new]

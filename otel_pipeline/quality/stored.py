@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from otel_pipeline.errors import ProfileError
-from otel_pipeline.quality.columns import ColumnProfile, Lengths, Moments
+from otel_pipeline.quality.columns import ColumnProfile
+from otel_pipeline.quality.moments import Lengths, Moments
 from otel_pipeline.quality.sketches import Distinct, Frequent, Quantiles
 
 if TYPE_CHECKING:
