@@ -367,10 +367,15 @@ class Stage(Block):
         wanted = observe.wanted(
             dataset, level=level, checks=checks, updated_at=updated_at, monitors=monitors
         )
+        asked = observe.Asked(wanted, updated_at, at, max(_amount(batch_rows), 1))
+        if self.ended:  # nobody would judge it later
+            late = observe.Observations(self)
+            data = late.observe(data, asked)
+            late.close(complete=True)
+            return data
         with _lock:
             if self._observing is None:
                 self._observing = observe.Observations(self)
-        asked = observe.Asked(wanted, updated_at, at, max(_amount(batch_rows), 1))
         return self._observing.observe(data, asked)  # type: ignore[no-any-return]
 
     def _judge(self, exception: BaseException | None) -> BaseException | None:

@@ -436,7 +436,7 @@ def _report(seen: _Seen, telemetry: Telemetry) -> Iterator[str]:
 def _tree_lines(node: _Node, depth: int) -> Iterator[str]:
     name = "  " * depth + node.name.removeprefix(f"{flights.pipeline.name} ")
     records = ", ".join(f"{number:,} {status}" for status, number in node.records.items())
-    yield f"  {name:18} {node.spans:6,} {node.seconds:8.2f}  {records}"
+    yield f"  {name:18} {node.spans:6,} {node.seconds:8.2f}  {records}".rstrip()
     for child in node.children.values():
         yield from _tree_lines(child, depth + 1)
 

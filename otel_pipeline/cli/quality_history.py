@@ -140,7 +140,7 @@ def draw(metric: str, points: Sequence[Point]) -> str:
     width = max(map(len, labels.values()))
     lines = [f"{metric}: {in_words(metric)}"]
     lines += [
-        f"{labels.get(level, ''):>{width}} ┤" + "".join(column[level] for column in columns)
+        f"{labels.get(level, ''):>{width}} ┤{''.join(column[level] for column in columns)}".rstrip()
         for level in reversed(range(_HEIGHT))
     ]
     lines.append(f"{'':>{width}}  {_day(points[0].at)} to {_day(points[-1].at)}")

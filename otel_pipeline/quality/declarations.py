@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from otel_pipeline.quality.checks import Check
     from otel_pipeline.quality.checks.params import Param
 
-__all__ = ["json_schema", "load"]
+__all__ = ["dataset_parameters", "json_schema", "load"]
 
 #: Parameters that are paths, relative to the file that they stand in.
 _PATHS: Final = frozenset({"to", "other", "quarantine"})
@@ -87,7 +87,7 @@ class _File:
         return [self._dataset(name, one, f"datasets.{name}") for name, one in named.items()]
 
     def _dataset(self, name: str, node: yaml.Node, place: str) -> Dataset:
-        declared = _parameters_of_datasets()
+        declared = dataset_parameters()
         entries = self._mapping(node, place, ("checks", *declared))
         given = {
             key: self._parse(value, declared[key], f"{place}.{key}", key)
@@ -133,10 +133,13 @@ class _File:
         fields = parameters(kind)
         declared = {key: one.metadata["param"] for key, one in fields.items()}
         entries: dict[str, yaml.Node] = {}
-        if isinstance(node_of_kind, yaml.MappingNode):
-            entries = self._mapping(node_of_kind, place, declared)
-        elif node_of_kind is not None:
-            entries = {kind.short: node_of_kind}
+        if node_of_kind is not None:
+            is_short = kind.short and not isinstance(node_of_kind, yaml.MappingNode)
+            entries = (
+                {kind.short: node_of_kind}
+                if is_short
+                else self._mapping(node_of_kind, place, declared)
+            )
         given = {
             key: self._parse(value, declared[key], f"{place}.{key}", key)
             for key, value in entries.items()
@@ -193,7 +196,8 @@ class _File:
         return ConfigurationError(f"{self._path}, line {line}: {where}{problem}")
 
 
-def _parameters_of_datasets() -> dict[str, Param]:
+def dataset_parameters() -> dict[str, Param]:
+    """Return what YAML may say of a dataset beside its checks."""
     return {
         one.name: one.metadata["param"]
         for one in dataclasses.fields(Dataset)
@@ -220,7 +224,7 @@ def json_schema() -> dict[str, Any]:
             "dataset": {
                 "type": "object",
                 "properties": {
-                    **{key: _described(one) for key, one in _parameters_of_datasets().items()},
+                    **{key: _described(one) for key, one in dataset_parameters().items()},
                     "checks": {
                         "description": "What one wants to be true of the dataset.",
                         "type": "array",
@@ -254,8 +258,9 @@ def _schema_of(kind: type[Check]) -> dict[str, Any]:
         "additionalProperties": False,
     }
     summary = (kind.__doc__ or "").partition("\n")[0]
-    short = fields[kind.short].metadata["param"].schema
-    # The short form is for kinds that need no more; a mapping is always the long one.
-    if set(required) <= {kind.short} and short.get("type") != "object":
-        return {"description": summary, "anyOf": [short, whole]}
-    return {"description": summary, **whole}
+    if not kind.short:
+        return {"description": summary, **whole}
+    return {
+        "description": summary,
+        "anyOf": [fields[kind.short].metadata["param"].schema, whole],
+    }

@@ -161,14 +161,14 @@ class _Observation:
         if updated_at is not None and not isinstance(updated_at, str):
             self._guarded("updated_at", lambda: self._is_updated(seconds_of(updated_at)))
         if hasattr(data, "__aiter__"):
-            self._running += 1
+            self._begin_iterator()
             return self._each_async(data)
         if hasattr(data, "__next__") or (
             hasattr(data, "__iter__")
             and not isinstance(data, (Sized, str, bytes))
             and self._guarded("data", lambda: as_frame(data)) is None
         ):
-            self._running += 1
+            self._begin_iterator()
             return self._each(data)
         return self.see(data)
 
@@ -315,6 +315,10 @@ class _Observation:
             return as_frame(item) is not None
         except Exception:  # noqa: BLE001  `see` says why
             return True
+
+    def _begin_iterator(self) -> None:
+        with self._lock:
+            self._running += 1
 
     def _stopped_early(self, waiting: list[Any]) -> None:
         if waiting and not self._splits:

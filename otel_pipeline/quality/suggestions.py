@@ -53,7 +53,7 @@ def suggest(data: object, dataset: str) -> str:
     Example:
         >>> import pyarrow as pa
         >>> from otel_pipeline.quality.suggestions import suggest
-        >>> print(suggest(pa.table({"id": [1, 2]}), "orders").splitlines()[2])
+        >>> print(suggest(pa.table({"id": [1, 2]}), "orders").splitlines()[3])
         datasets:
     """
     (table,) = Table.each_of(data)

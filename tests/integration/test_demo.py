@@ -235,7 +235,7 @@ def test_the_report_can_be_read_anywhere() -> None:
     assert (
         f" spans seconds records\n"
         f" flights 1 0.0 {loaded} success, {skipped} skipped\n"
-        f" inspect 1 0.0 \n"
+        f" inspect 1 0.0\n"
         f" read_weather 1 0.0 26,115 success\n"
         f" load 1 0.0 {loaded} success, {skipped} skipped\n"
         f" batch 2 0.0 {loaded} success, {skipped} skipped\n"

@@ -55,10 +55,10 @@ rows: the number of rows
       ┤●●░●░●
       ┤ ░░░░░
       ┤ ░░░░░
-      ┤      
-      ┤      
-      ┤      
-  400 ┤    ✗ 
+      ┤
+      ┤
+      ┤
+  400 ┤    ✗
        2026-01-02 00:00 to 2026-01-07 00:00
        ● value  ░ expected  ✗ finding
   6  2026-01-06 00:00  open: too few

@@ -122,6 +122,7 @@ WRONG: list[tuple[str, int, str]] = [
     ("- [not_null]", 4, "is a list, not a mapping with not_null"),
     ("- not_null: {columns: id, columns: id}", 4, "columns is there twice"),
     ("- between: {column: a, min: x, mostly: high}", 4, "'high' is not a number from 0 to 1"),
+    ("- between: a", 4, "is a value, not a mapping with column, min, max, name"),
     ("- between: {column: a}", 4, "a min, a max or both are needed"),
     ("- matches: {column: a, pattern: '['}", 4, "is not a regular expression: unterminated"),
     ("- schema: {columns: {a: strng}}", 4, "has 'strng' for column 'a', which is not one of"),

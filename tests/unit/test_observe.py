@@ -576,6 +576,17 @@ def test_a_stage_may_be_left_by_another_thread(otel_capture: Capture) -> None:
     assert line["stage"] == "s"
 
 
+def test_a_stage_that_has_ended_can_still_observe(otel_capture: Capture) -> None:
+    """What comes late is judged at once, under the trace of the stage."""
+    with Pipeline("p").stage("s") as stage:
+        pass
+    with pytest.raises(DataQualityError):
+        stage.observe(ROWS, "late", checks=[NotNull("id", on_fail="break")])
+    events_of_it = [line["event"] for line in otel_capture.logs if "dataset" in line]
+    assert events_of_it == ["dataset_observed", "dataset_check_failed"]
+    assert {line["stage"] for line in otel_capture.logs} == {"s"}
+
+
 # --- Monitors ---
 
 

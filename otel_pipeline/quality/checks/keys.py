@@ -169,7 +169,6 @@ class References(Check):
     """
 
     kind: ClassVar[str] = "references"
-    short: ClassVar[str] = "columns"
     of_rows: ClassVar[bool] = True
 
     columns: Any = param(params.columns(f"The columns of the key. {MISSING}"))

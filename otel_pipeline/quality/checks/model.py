@@ -113,9 +113,9 @@ class Check:
             `.parquet` (a folder of part files), or a function that takes them.
     """
 
-    #: The name of the kind in YAML, and the parameter that `kind: value` gives.
+    #: The name of the kind in YAML, and the parameter that `kind: value` gives, if that is enough.
     kind: ClassVar[str]
-    short: ClassVar[str]
+    short: ClassVar[str] = ""
     #: Whether single rows fail, so that they can be counted and put into quarantine.
     of_rows: ClassVar[bool] = False
 

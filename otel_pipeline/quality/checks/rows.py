@@ -115,7 +115,6 @@ class Between(OfOneColumn):
     """
 
     kind: ClassVar[str] = "between"
-    short: ClassVar[str] = "column"
 
     min: Any = param(params.bound("The lowest value."), None)
     max: Any = param(params.bound("The highest value."), None)
@@ -151,7 +150,6 @@ class InSet(OfOneColumn):
     """
 
     kind: ClassVar[str] = "in_set"
-    short: ClassVar[str] = "column"
 
     values: Any = param(params.values("The values that are allowed."))
 
@@ -176,7 +174,6 @@ class Matches(OfOneColumn):
     """
 
     kind: ClassVar[str] = "matches"
-    short: ClassVar[str] = "column"
 
     pattern: str = param(params.pattern("A regular expression that is found in each text."))
 

@@ -71,7 +71,7 @@ class Table:
         import narwhals  # noqa: PLC0415  an extra
         import pyarrow as pa  # noqa: PLC0415  the same
 
-        mappings = [as_mapping(row) for row in rows]
+        mappings = [row if type(row) is dict else as_mapping(row) for row in rows]
         names: dict[str, None] = {}
         for row in mappings:
             if row.keys() != names.keys():

@@ -41,7 +41,6 @@ class Schema(Check):
     """
 
     kind: ClassVar[str] = "schema"
-    short: ClassVar[str] = "columns"
 
     columns: Any = param(params.types("From each column to its type, or any."))
     extra: bool = param(params.flag("Whether there may be other columns."), True)
@@ -154,7 +153,6 @@ class Freshness(Check):
     """
 
     kind: ClassVar[str] = "freshness"
-    short: ClassVar[str] = "column"
 
     column: str = param(params.column("The column with the time of each row."))
     max_age: Any = param(params.duration("The greatest age of the newest row."))
