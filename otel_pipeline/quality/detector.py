@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from otel_pipeline.quality.ages import Ages
 from otel_pipeline.quality.forecast import Forecaster, Limits, median
+from otel_pipeline.quality.months import MonthDays
 from otel_pipeline.quality.runs import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from otel_pipeline.quality.forecast import Forecast
 
 __all__ = ["Detector", "Direction", "Judgement", "anomaly_scores"]
 
@@ -21,6 +24,7 @@ Direction = Literal["both", "up", "down"]
 _HOUR: Final = 3600.0
 _DAY: Final = 24 * _HOUR
 _HIGHEST: Final = 1000.0
+_LARGEST: Final = 1e100  # values beyond are as good as infinite
 #: During the cool-down, only what is so many times worse is said; a drift's cool-down is longer.
 _WORSE: Final = 3.0
 _DRIFT_COOLDOWN: Final = 5
@@ -43,7 +47,8 @@ class Judgement(NamedTuple):
         severity: The same, whether or not it was said already.
         low: Lowest value that was expected; None while learning.
         high: Highest value that was expected.
-        reason: What is wrong: `value`, `drift`, `unchanged` or `age`; empty if nothing is.
+        reason: What is wrong: `value`, `drift`, `unchanged` or `age`; `month` where only the same
+            day of earlier months makes it normal; else empty.
     """
 
     score: float
@@ -63,9 +68,9 @@ class Detector:
         sensitivity: 1 is usual; 2 halves what a value may be off, 0.5 doubles it.
         direction: Whether values that are too high, too low or both are anomalous.
         min_change: Smallest difference from the expected value that is worth saying, in the unit
-            of the values; by default 2 % of the usual value for counts and 0.005 for ratios.
-        cooldown: Seconds after a finding in which only a worse one is new; by default a day, and
-            three where a series has a point a day.
+            of the values; by default 5 % of the usual value for counts and 0.005 for ratios.
+        cooldown: Seconds after a finding in which only a much worse one is new; by default 48
+            steps of a series within days, but a day at least, and half a week for one by day.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class Detector:
         self._typical = 0.0
         self._forecasters: list[Forecaster] = []
         self._runs = Runs()
+        self._month_days = MonthDays()
         self._ages = Ages()
         self._quarantine: deque[tuple[float, float]] = deque(maxlen=2000)
         self._seen_since = 0
@@ -106,7 +112,7 @@ class Detector:
         """Whether there are too few values yet to judge one."""
         if self._count < _LEARNING_POINTS or self._before is None:
             return True
-        return self._step < 0.5 * _DAY and self._before[0] - self._start < _LEARNING_DAYS * _DAY
+        return self._within_days and self._before[0] - self._start < _LEARNING_DAYS * _DAY
 
     def judge(self, at: float, value: float) -> Judgement:
         """Judge a value, without learning from it.
@@ -120,58 +126,49 @@ class Detector:
         """
         if self.learning or math.isnan(value):
             return _LEARNING
-        if math.isinf(value):
+        if abs(value) > _LARGEST:
             return self._judgement(at, _HIGHEST, None, None, "value")
-        young = self._step < 0.5 * _DAY and at - self._start < _WEEKS_LEARNING * 7 * _DAY
-        caution = _YOUNG if young else 1.0
         if self._ages.shown:
             low, high, severity = self._ages.judge(at, value)
-            severity *= self._sensitivity / caution if self._direction != "down" else 0.0
+            severity *= self._sharpness(at) if self._direction != "down" else 0.0
             return self._judgement(at, severity, low, high, "age")
         usable = [(one, it) for one in self._forecasters if (it := one.forecast(at)) is not None]
         if not usable:
             return _LEARNING
-        least = self._least_change()
-        chosen, forecast = min(usable, key=lambda pair: pair[0].cost)
-        down = max(forecast.down * caution / self._sensitivity, least)
-        up = max(forecast.up * caution / self._sensitivity, least)
-        off = value - forecast.center
-        severity, reason = self._severity(off, down, up), "value"
-        for _, score in chosen.mean_scores(forecast, value):
-            signed = self._sensitivity * score / caution
-            drifted = (
-                abs(signed)
-                if self._allowed(signed) and abs(value - forecast.slow) > least * 0.5
-                else 0.0
-            )
-            if drifted > severity:
-                severity, reason = drifted, "drift"
-        stuck = self._runs.judge(value) * self._sensitivity
-        if stuck > severity:
-            severity, reason = stuck, "unchanged"
-        low, high = forecast.center - down, forecast.center + up
-        if not self._negative:
-            low = max(low, 0.0)
-        if self._ratio:
-            high = min(high, 1.0)
-        return self._judgement(at, severity, low, high, reason)
+        forecaster, forecast = min(usable, key=lambda pair: pair[0].cost)
+        judgement = self._by_value(at, value, self._with_least_change(forecast, at))
+        others = {
+            "drift": self._by_means(forecaster, forecast, at, value),
+            "unchanged": self._runs.judge(value) * self._sensitivity,
+        }
+        reason = max(others, key=others.__getitem__)
+        if others[reason] <= judgement.severity or judgement.reason == "month":
+            return judgement
+        return self._judgement(at, others[reason], judgement.low, judgement.high, reason)
 
     def learn(self, at: float, value: float, judgement: Judgement | None = None) -> None:
         """Learn from a value.
 
         Args:
             at: Its time, in seconds since 1970.
-            value: The value; one that is not finite teaches nothing.
+            value: The value; one that is not finite, or as good as that, teaches nothing.
             judgement: What `judge` said; without it, the value is taken as a normal one.
         """
-        if not math.isfinite(value):
-            return
-        self._look(at, value)
         if judgement is not None:
             self._remember_alarm(at, judgement)
+        if not abs(value) <= _LARGEST:
+            return
+        self._look(at, value)
         odd = judgement is not None and judgement.severity > 1 and judgement.reason == "value"
+        of_the_month = judgement is not None and judgement.reason == "month"
+        if self._daily and self._forecasters:
+            slow = self._forecasters[-1].slow(at)
+            if slow is not None and slow > 0:
+                self._month_days.learn(at, value / slow, odd=odd or of_the_month)
         for forecaster in self._forecasters:
-            if not odd:
+            if of_the_month:
+                forecaster.skip(at, None)
+            elif not odd:
                 forecaster.learn(at, value)
             elif not self._quarantine:
                 forecaster.learn(at, value, clip=True)
@@ -200,11 +197,61 @@ class Detector:
     def _allowed(self, off: float) -> bool:
         return self._direction == "both" or (off > 0) == (self._direction == "up")
 
-    def _severity(self, off: float, down: float, up: float) -> float:
-        if not self._allowed(off):
+    @property
+    def _within_days(self) -> bool:
+        return self._step < 0.5 * _DAY
+
+    def _sharpness(self, at: float) -> float:
+        young = self._within_days and at - self._start < _WEEKS_LEARNING * 7 * _DAY
+        return self._sensitivity / (_YOUNG if young else 1.0)
+
+    def _with_least_change(self, forecast: Forecast, at: float) -> Forecast:
+        sharpness, least = self._sharpness(at), self._least_change()
+        return forecast._replace(
+            down=max(forecast.down / sharpness, least), up=max(forecast.up / sharpness, least)
+        )
+
+    def _by_value(self, at: float, value: float, forecast: Forecast) -> Judgement:
+        """Judge a value by the forecast, or by the same day of earlier months."""
+        severity = self._severity(value, forecast)
+        reason = "value"
+        share = self._month_days.share(at) if severity > 1 and self._daily else None
+        if share is not None:
+            wider = max(share, 1.0)
+            forecast = forecast._replace(
+                center=forecast.center * share, down=forecast.down * wider, up=forecast.up * wider
+            )
+            severity = self._severity(value, forecast)
+            reason = "value" if severity > 1 else "month"
+        low, high = forecast.center - forecast.down, forecast.center + forecast.up
+        if not self._negative:
+            low = max(low, 0.0)
+        if self._ratio:
+            high = min(high, 1.0)
+        judgement = self._judgement(at, severity, low, high, reason)
+        return judgement._replace(reason=reason) if reason == "month" else judgement
+
+    def _by_means(
+        self, forecaster: Forecaster, forecast: Forecast, at: float, value: float
+    ) -> float:
+        """Return how far the last values together are from what they were."""
+        if abs(value - forecast.slow) <= 0.5 * self._least_change():
             return 0.0
-        limit = up if off > 0 else down
-        return abs(off) / limit if limit > 0 else (0.0 if off == 0 else _HIGHEST)
+        scores = forecaster.mean_scores(forecast, value)
+        return max((abs(one) for one in scores if self._allowed(one)), default=0.0) * (
+            self._sharpness(at)
+        )
+
+    @property
+    def _daily(self) -> bool:
+        return not self._negative and 0.5 * _DAY < self._step < 1.5 * _DAY
+
+    def _severity(self, value: float, forecast: Forecast) -> float:
+        off = value - forecast.center
+        if off == 0 or not self._allowed(off):
+            return 0.0
+        limit = forecast.up if off > 0 else forecast.down
+        return abs(off) / limit if limit > 0 else _HIGHEST
 
     def _judgement(
         self, at: float, severity: float, low: float | None, high: float | None, reason: str
@@ -221,7 +268,7 @@ class Detector:
     def _cooldown_seconds(self) -> float:
         if self._cooldown is not None:
             return self._cooldown
-        return max(_DAY, (48 if self._step < 0.5 * _DAY else 3.5) * self._step)
+        return max(_DAY, (48 if self._within_days else 3.5) * self._step)
 
     def _least_change(self) -> float:
         if self._min_change is not None:
@@ -263,10 +310,10 @@ class Detector:
             )
 
     def _remember_alarm(self, at: float, judgement: Judgement) -> None:
-        """Begin the cool-down with a finding; it lasts while the same thing goes on."""
+        """Begin the cool-down with a finding; by day, it lasts while the same thing goes on."""
         if judgement.score > 1:
             self._peak, self._said = judgement.severity, judgement.reason
-        elif judgement.severity <= 1 or judgement.reason != self._said:
+        elif self._within_days or judgement.severity <= 1 or judgement.reason != self._said:
             return
         self._alarmed = at
         if judgement.reason == "drift":
@@ -283,7 +330,7 @@ class Detector:
             self._seen_since = 0
             return
         self._seen_since += 1
-        patience = 3 * _DAY if self._step < 0.5 * _DAY else 6 * self._step
+        patience = 3 * _DAY if self._within_days else 6 * self._step
         lasted = at - self._quarantine[0][0]
         many = len(self._quarantine) >= max(6, 0.35 * self._seen_since)
         if odd and lasted >= patience and many:
@@ -352,8 +399,8 @@ def anomaly_scores(
         values: The values, such as rows of a dataset by hour; None and NaN teach nothing.
 
     Returns:
-        A score for each row: 0 while learning, above 1 if the row is anomalous. After an anomaly
-        only worse ones are above 1 for a day (or for three days, where a series has a point a day).
+        A score for each row: 0 while learning, above 1 if the row is anomalous. For a
+        while after an anomaly (half a week for a series by day) only much worse ones are above 1.
 
     Raises:
         ValueError: There are not as many timestamps as values.

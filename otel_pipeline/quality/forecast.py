@@ -201,7 +201,7 @@ class Forecaster:
             unit,
         )
 
-    def mean_scores(self, forecast: Forecast, value: float) -> list[tuple[int, float]]:
+    def mean_scores(self, forecast: Forecast, value: float) -> list[float]:
         """Return how far the means over the last points are from what they were, with signs."""
         remainder = self._clipped(forecast, value)
         recent = [*self._recent, remainder]
@@ -209,7 +209,7 @@ class Forecaster:
         for points, (center, limit) in self._mean_limits.items():
             if len(recent) >= points and limit > 0:
                 mean = sum(recent[-points:]) / points
-                scores.append((points, (mean - center) / limit))
+                scores.append((mean - center) / limit)
         return scores
 
     def learn(self, at: float, value: float, *, clip: bool = False) -> None:
@@ -240,10 +240,10 @@ class Forecaster:
         if not clip:
             self._remember(at, value)
 
-    def skip(self, at: float, value: float) -> None:
-        """Let an anomalous point pass."""
+    def skip(self, at: float, value: float | None) -> None:
+        """Let a point pass that tells nothing of the next; None for one to forget altogether."""
         self._gap += 1
-        if self._lasting:
+        if self._lasting and value is not None:
             self._remember(at, value)
 
     def shift(self, points: Sequence[tuple[float, float]]) -> None:

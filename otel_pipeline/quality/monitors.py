@@ -232,14 +232,14 @@ class Monitors:
             return
         key = (case.dataset, case.segment, metric)
         learned = self._learn(case, metric, monitor, windows)
-        judgement = learned.detector.judge(case.at, value)
-        judgement = _with_limits(judgement, monitor, value)
+        judged = learned.detector.judge(case.at, value)
+        judgement = _with_limits(judged, monitor, value)
         if case.maintenance:
             judgement = Judgement(0.0, 0.0, judgement.low, judgement.high, "")
             case.state[metric] = "maintenance"
         else:
             case.state[metric] = "learning" if learned.detector.learning else "watching"
-            learned.detector.learn(case.at, value, judgement)
+            learned.detector.learn(case.at, value, judged)
         self._learned[key] = learned._replace(
             last=(case.at, value),
             points=learned.points + (not case.maintenance),
@@ -403,28 +403,16 @@ class _Case:
 
 def _teach(detector: Detector, points: Sequence[Point], windows: Sequence[Maintenance]) -> int:
     """Let a detector learn what was recorded, and return how many points it took."""
-    judge_again = False
     count = 0
     for point in points:
-        if point.ruling == "confirmed" or any(
-            window.start <= point.at <= window.stop for window in windows
-        ):
+        maintained = any(window.start <= point.at <= window.stop for window in windows)
+        if maintained or point.ruling == "confirmed":
             continue
         count += 1
         if point.ruling == "accepted":
             detector.accept(point.at, point.value)
-            judge_again = True
-        elif judge_again or point.low is None:  # learning then, or from a history without limits
-            detector.score(point.at, point.value)
         else:
-            within = point.high is not None and point.low <= point.value <= point.high
-            reason = "value" if point.score > 1 and not within else ""
-            score = point.score if point.explanation else min(point.score, 1.0)
-            detector.learn(
-                point.at,
-                point.value,
-                Judgement(score, point.score, point.low, point.high, reason),
-            )
+            detector.score(point.at, point.value)
     return count
 
 

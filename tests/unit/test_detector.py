@@ -196,3 +196,14 @@ def test_sensitivity_and_the_smallest_change_move_the_limits() -> None:
         judged = [detector.score(at, v) for at, v in zip(times(100), values, strict=True)]
         found[name] = 70 in [place for place, one in enumerate(judged) if one.score > 1]
     assert found == {"usual": False, "sharp": True, "tolerant": False}
+
+
+def test_a_day_of_the_month_is_learned_after_two_months() -> None:
+    """Three times the rows on each first are found twice, then usual; five times are not."""
+    values = counts(300)
+    firsts = [31, 59, 90, 120, 151, 181, 212, 243, 273]
+    for first in firsts:
+        values[first] *= 3
+    assert alarms(values) == firsts[:2]
+    values[firsts[-1]] *= 5 / 3
+    assert alarms(values) == [*firsts[:2], firsts[-1]]
