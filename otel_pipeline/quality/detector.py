@@ -346,7 +346,7 @@ def _forecasters(step: float) -> list[Forecaster]:
     """Return the forecasters for a series with so many seconds between two points."""
     if step > 0.5 * _DAY:
         limits = Limits(
-            sigmas=3.7, tail=1.3, tail_share=0.025, most_sigmas=8.0, mean_sigmas=4.5,
+            sigmas=3.3, tail=1.15, tail_share=0.025, most_sigmas=8.0, mean_sigmas=4.5,
             means=(4, 10), level_points=30, pool=180,
         )  # fmt: skip
         return [
