@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "demo": "run a real pipeline over real data and show what its telemetry says",
     "doctor": "check that telemetry arrives, and say what to do where it does not",
     "env": "show every setting, its value, where it comes from and what it means",
+    "quality": "look at data: what it looks like, and whether it is as it should be",
     "spool": "show, send or drop what waits on disk for a collector that was away",
 }
 
