@@ -135,14 +135,16 @@ class _ErrorCases:
         return check(steps * self.step)
 
     def _resets(self) -> Case:
-        steps = self._steps(self.hold + 2 * self.window)
+        steps = self._steps(self.hold + 2 * self.window + self.keep)
         case = self._case("a restarted process is no error")
         self._records(
             case,
             Values(1e6).grow(self.rate, steps).at(0).grow(self.rate, steps),
             Values(5e5).flat(steps).at(0).flat(steps),
         )
-        return case.quiet(*(at * self.step for at in range(0, 2 * steps, _STEPS // 2)))
+        # What it is first seen with is new, and counts within the first window.
+        first = self._steps(self.window + self.keep) + 2
+        return case.quiet(*(at * self.step for at in range(first, 2 * steps, _STEPS // 2)))
 
     def _no_traffic(self) -> Case:
         steps = self._steps(self.hold + 13 * self.window)
