@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -26,14 +27,15 @@ __all__ = ["Level", "Measuring"]
 Level = Literal["basic", "standard", "full"]
 
 #: The moments of so many values are taken at once: they stay in the processor's cache.
-_PIECE: Final = 32_768
+_PIECE: Final = 65_536
 #: A block gives at least `BLOCK / 2**10` samples, however many there were before.
 _LOWEST_RATE: Final = 10
+_ADD_UP: Final = {"text", "boolean", "null"}
 _TEXTS: Final = {"string", "binary"}
 _FEW: Final = 4_096  # integers within such a range are told apart by a table
 _EXACT: Final = 2**53  # integers up to here are floats, too
 _PER_SECOND: Final = 1_000_000
-_MICROSECONDS: Final = {"s": _PER_SECOND, "ms": 1_000, "us": 1}
+_MICROSECONDS: Final = {"s": _PER_SECOND, "ms": 1_000, "us": 1, "ns": 1}
 _LARGEST: Final = 2**63 - 1
 
 
@@ -51,6 +53,7 @@ class Measuring:
         self._top = top_values
         self._now = int(now.timestamp() * _PER_SECOND)
         self._scratch = np.empty(_PIECE, np.float64)
+        self._floats = np.empty(_PIECE, np.float64)
         self._rate = 0
         self._places: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
 
@@ -63,34 +66,39 @@ class Measuring:
         within = mixed(windows + np.uint64(row)) & np.uint64(2**self._rate - 1)
         self._places = (windows << np.uint64(self._rate)) + within
 
-    def add(self, column: ColumnProfile, array: pa.Array) -> None:
+    def add(self, column: ColumnProfile, values: pa.ChunkedArray) -> None:
         """Add the values of a block to a column.
 
         Raises:
             ProfileError: The column changed its type, or has dates beyond all bounds.
         """
+        chunks = values.chunks
+        counted = self._level != "basic" and column.name in self._top
+        # Of texts and booleans no number depends on how the rows are cut.
+        if len(chunks) > 1 and (counted or _form(values.type)[1] not in _ADD_UP):
+            chunks = [values.combine_chunks()]
+        for array in chunks:
+            self._add(column, array, counted=counted)
+
+    def _add(self, column: ColumnProfile, array: pa.Array, *, counted: bool) -> None:
         array = _unwrapped(column.name, array)
-        kind = array.type
-        if type_name(kind) != column.type:
-            column.adopt(type_name(kind))
+        name, form = _form(array.type)
+        if name != column.type:
+            column.adopt(name)
         column.rows += len(array)
         column.null_count += array.null_count
-        types = pa.types
-        if self._level != "basic" and column.name in self._top and not types.is_null(kind):
+        if counted and form != "null":
             _count(column, array)
-        with np.errstate(all="ignore"):  # of numbers that are very large
-            if types.is_boolean(kind):
-                self._booleans(column, array)
-            elif types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-                self._numbers(column, array)
-            elif types.is_temporal(kind) and not types.is_interval(kind):
-                self._times(column, array)
-            elif type_name(kind) in _TEXTS:
-                self._texts(column, array)
+        if form == "number":
+            self._numbers(column, array)
+        elif form == "time":
+            self._times(column, array)
+        elif self._level != "basic" and form == "boolean":
+            self._booleans(column, array)
+        elif self._level != "basic" and form == "text":
+            self._texts(column, array)
 
     def _booleans(self, column: ColumnProfile, array: pa.Array) -> None:
-        if self._level == "basic":
-            return
         trues = array.true_count
         falses = len(array) - array.null_count - trues
         column.true_count = (column.true_count or 0) + trues
@@ -119,7 +127,7 @@ class Measuring:
     def _piece(self, column: ColumnProfile, values: npt.NDArray[Any], *, ends_known: bool) -> None:
         """Add a piece of the values of a block, at least one and none of them null."""
         whole = values.dtype.kind != "f"
-        least, greatest = values.min().item(), values.max().item()
+        least, greatest = _ends(values)
         if least != least:  # noqa: PLR0124  # NaN
             nan = np.isnan(values)
             column.nan_count = (column.nan_count or 0) + int(nan.sum())
@@ -128,15 +136,15 @@ class Measuring:
             values = values[~nan]
             if not len(values):
                 return
-            least, greatest = values.min().item(), values.max().item()
+            least, greatest = _ends(values)
         if not ends_known:
             column.extend(least, greatest)
-        floats = values if values.dtype == np.float64 else values.astype(np.float64)
+        floats = values
+        if values.dtype != np.float64:
+            floats = self._floats[: len(values)]
+            floats[:] = values
         if self._level != "basic":
-            if least <= 0 <= greatest:
-                column.zero_count = (column.zero_count or 0) + int((values == 0).sum())
-            if least < 0:
-                column.negative_count = (column.negative_count or 0) + int((values < 0).sum())
+            _count_signs(column, values, least, greatest)
             keys = _keys(values, floats, least, greatest)
             self._hashes(column, mixed(keys.view(np.uint64)))
         if not whole and (greatest == np.inf or least == -np.inf):
@@ -156,26 +164,22 @@ class Measuring:
                 for name in ("future_count", "past_count", "epoch_count"):
                     setattr(column, name, getattr(column, name) or 0)
             return
-        least, greatest = int(values.min()), int(values.max())
+        least, greatest = _ends(values)
         day = column.type == "date"
-        if day:
-            days = pa.types.is_date64(kind)
-            values = values // 86_400_000 if days else values
-            keys = values
-        elif unit == "ns":
-            keys, values = values, values // 1_000
-        else:
-            scale = _MICROSECONDS[unit]
-            if max(greatest, -least) > _LARGEST // scale:
-                raise ProfileError(
-                    f"column {column.name!r} has dates more than 292,000 years away: "
-                    "they may be in another unit"
-                )
-            values = values * scale if scale > 1 else values
-            keys = values * 1_000
-        column.extend(int(values.min()), int(values.max()))
+        # Days, or microseconds.
+        scale = 1 if day else _MICROSECONDS[unit]
+        parts = 86_400_000 if pa.types.is_date64(kind) else 1_000 if unit == "ns" else 1
+        if not day and unit != "ns" and max(greatest, -least) > _LARGEST // scale:
+            raise ProfileError(
+                f"column {column.name!r} has dates more than 292,000 years away: "
+                "they may be in another unit"
+            )
+        column.extend(least * scale // parts, greatest * scale // parts)
         if self._level == "basic":
             return
+        nanoseconds = values
+        values = values * scale if scale > 1 else values // parts if parts > 1 else values
+        keys = values if day else nanoseconds if unit == "ns" else values * 1_000
         self._hashes(column, mixed(np.ascontiguousarray(keys).view(np.uint64)))
         if column.type.startswith("date"):
             now = self._now // (86_400 * _PER_SECOND) if day else self._now
@@ -186,8 +190,6 @@ class Measuring:
         self._sample(column, values)
 
     def _texts(self, column: ColumnProfile, array: pa.Array) -> None:
-        if self._level == "basic":
-            return
         column.empty_count = column.empty_count or 0
         hashes, lengths = hashes_and_lengths(array)
         if len(lengths):
@@ -217,8 +219,40 @@ class Measuring:
         column._quantiles.add(values, level)  # noqa: SLF001
 
 
+@functools.lru_cache(maxsize=1_024)
+def _form(kind: pa.DataType) -> tuple[str, str]:
+    """Return the name of a type, and what is measured of it."""
+    types = pa.types
+    name = type_name(kind)
+    if types.is_boolean(kind):
+        return name, "boolean"
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+        return name, "number"
+    if types.is_temporal(kind) and not types.is_interval(kind):
+        return name, "time"
+    return name, "text" if name in _TEXTS else "null" if types.is_null(kind) else "other"
+
+
+@functools.lru_cache(maxsize=1_024)
+def _as_it_is(kind: pa.DataType) -> bool:
+    """Whether a column of the type has its values in no other form."""
+    types = pa.types
+    return not (
+        isinstance(kind, pa.BaseExtensionType)
+        or types.is_dictionary(kind)
+        or types.is_run_end_encoded(kind)
+        or types.is_union(kind)
+    )
+
+
+def _ends(values: npt.NDArray[Any]) -> tuple[Any, Any]:
+    return np.minimum.reduce(values).item(), np.maximum.reduce(values).item()
+
+
 def _unwrapped(name: str, array: pa.Array) -> pa.Array:
     """Return the values themselves of a column that has them in another form."""
+    if _as_it_is(array.type):
+        return array
     if isinstance(array.type, pa.BaseExtensionType) and type_name(array.type) in _TEXTS:
         array = array.storage
     if pa.types.is_union(array.type):
@@ -233,6 +267,15 @@ def _unwrapped(name: str, array: pa.Array) -> pa.Array:
         # Arrow computes little with the views of texts that Polars has.
         array = pa.DictionaryArray.from_arrays(array.indices, wide(array.dictionary))
     return array
+
+
+def _count_signs(
+    column: ColumnProfile, values: npt.NDArray[Any], least: float, greatest: float
+) -> None:
+    if least <= 0 <= greatest:
+        column.zero_count = (column.zero_count or 0) + int(np.count_nonzero(values == 0))
+    if least < 0:
+        column.negative_count = (column.negative_count or 0) + int(np.count_nonzero(values < 0))
 
 
 def _keys(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 __all__ = ["Lengths", "Moments"]
 
 _DOT: Final = 8_192
-_NEAR: Final = 0.9  # of the squares may come from the distance between the two means
+#: How much larger than the squared distances from the mean those from a number near may be: each
+#: factor of ten costs one of some fifteen digits.
+_NEAR: Final = 64
+_FAR: Final = 1 / 16  # of the mean's square is the variance, and below it is small
+
+
+def _squares(values: npt.NDArray[np.float64]) -> float:
+    """Return the sum of the squares, by parts for which BLAS starts no threads."""
+    even = len(values) // _DOT * _DOT
+    rows = values[:even].reshape(-1, _DOT)
+    rest = values[even:]
+    return float(np.add.reduce(np.vecdot(rows, rows))) + float(np.dot(rest, rest))
 
 
 @dataclass(slots=True)
@@ -29,25 +40,26 @@ class Moments:
     mean: float = 0.0
     squares: float = 0.0
 
-    def add(self, values: npt.NDArray[Any], scratch: npt.NDArray[np.float64]) -> None:
+    def add(self, values: npt.NDArray[np.float64], scratch: npt.NDArray[np.float64]) -> None:
         """Take finite values, at least one; `scratch` has room for as many."""
         n = len(values)
-        # Distances from a number near the mean keep their precision, and take one pass less.
-        near = self.mean if self.n else float(values[0])
-        distances = np.subtract(values, near, out=scratch[:n])
-        off = float(distances.sum()) / n
-        squares = sum(
-            float(np.dot(part, part))  # by parts, for which BLAS starts no threads
-            for part in (distances[start : start + _DOT] for start in range(0, n, _DOT))
-        )
-        if math.isfinite(off) and n * off * off <= squares * _NEAR:
-            self.merge(Moments(n, near + off, squares - n * off * off))
-            return
-        mean = float(values.sum(dtype=np.float64)) / n
-        if not math.isfinite(mean):  # the sum of very large values
-            mean = float((values / n).sum())
-        np.subtract(values, mean, out=distances)
-        self.merge(Moments(n, mean, float(np.multiply(distances, distances, out=distances).sum())))
+        # Where the mean is small beside the spread, the values are as good as their distances from
+        # it and spare a pass; else distances from a number near it keep their precision.
+        near = self.mean if self.squares < self.n * self.mean * self.mean * _FAR else 0.0
+        distances = np.subtract(values, near, out=scratch[:n]) if near else values
+        off = float(np.add.reduce(distances)) / n
+        squares = _squares(distances)
+        made = Moments(n, near + off, squares - n * off * off)
+        whole = self.copy()
+        whole.merge(made)
+        if not squares <= whole.squares * _NEAR:  # also where one of them is no number
+            mean = float(np.add.reduce(values)) / n
+            if not math.isfinite(mean):  # the sum of very large values
+                mean = float((values / n).sum())
+            distances = np.subtract(values, mean, out=scratch[:n])
+            whole = self.copy()
+            whole.merge(Moments(n, mean, _squares(distances)))
+        self.n, self.mean, self.squares = whole.n, whole.mean, whole.squares
 
     def merge(self, other: Moments) -> None:
         """Take the values that others describe."""
@@ -58,6 +70,10 @@ class Moments:
         self.mean = self.mean * (self.n / n) + other.mean * (other.n / n)
         self.squares += other.squares + gap * gap * (self.n / n) * other.n
         self.n = n
+
+    def copy(self) -> Moments:
+        """Return others with the same numbers."""
+        return Moments(self.n, self.mean, self.squares)
 
     @property
     def std(self) -> float | None:
@@ -90,3 +106,7 @@ class Lengths:
         self.greatest = max(self.greatest, other.greatest)
         self.total += other.total
         self.n += other.n
+
+    def copy(self) -> Lengths:
+        """Return others with the same numbers."""
+        return Lengths(self.n, self.total, self.least, self.greatest)

@@ -7,6 +7,7 @@ import threading
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from otel_pipeline.errors import ProfileError
@@ -225,11 +226,11 @@ class Profiler:
         """Measure a block, and let it begin the next one."""
         self._measuring.begin(self._rows)
         rows = sum(part.num_rows for part in parts)
-        for part in _joined(parts):
-            self._declare(part.schema)
-            for name, array in zip(part.schema.names, part.columns, strict=True):
-                for one in array.chunks:
-                    self._measuring.add(self._columns[name], one)
+        with np.errstate(all="ignore"):  # of numbers that are very large
+            for part in _joined(parts):
+                self._declare(part.schema)
+                for name, values in zip(part.schema.names, part.columns, strict=True):
+                    self._measuring.add(self._columns[name], values)
         for column in self._columns.values():
             _without_values(column, self._rows + rows - column.rows)
         self._rows += rows
@@ -289,8 +290,10 @@ def profile(
 def _joined(parts: list[pa.RecordBatch]) -> list[pa.Table]:
     """Return the parts of a block as one table; as several where types changed."""
     tables = [pa.Table.from_batches([part]) for part in parts]
+    if len(tables) == 1:
+        return tables
     try:
-        return [pa.concat_tables(tables, promote_options="default").combine_chunks()]
+        return [pa.concat_tables(tables, promote_options="default")]
     except pa.ArrowException:
         return tables
 

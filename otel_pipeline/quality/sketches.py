@@ -103,6 +103,10 @@ class Quantiles:
                 self.variance = max(self.variance, before)
         self.variance += other.variance
 
+    def copy(self) -> Quantiles:
+        """Return another sketch of the same values; arrays of values are never changed."""
+        return Quantiles(self.levels.copy(), self.variance, self.compactions)
+
     def as_type(self, dtype: type[np.generic]) -> None:
         """Hold the values as another type from here on."""
         self.levels = [values.astype(dtype) for values in self.levels]
@@ -189,6 +193,11 @@ class Distinct:
         self.settle()
         self.smallest = self.smallest[self.smallest < np.uint64(self.limit)]
 
+    def copy(self) -> Distinct:
+        """Return another sketch of the same values."""
+        self.settle()
+        return Distinct(self.smallest, self.limit)
+
     @property
     def exact(self) -> bool:
         """Whether the count is exact."""
@@ -237,6 +246,10 @@ class Frequent:
         """Take all that another sketch holds."""
         self.add(other.counts)
         self.lost += other.lost
+
+    def copy(self) -> Frequent:
+        """Return another sketch of the same values."""
+        return Frequent(self.counts.copy(), self.lost)
 
     def top(self, number: int) -> list[tuple[Hashable, int]]:
         """Return the most frequent values with their least counts, the most frequent first."""
