@@ -28,6 +28,8 @@ Level = Literal["basic", "standard", "full"]
 
 #: The moments of so many values are taken at once: they stay in the processor's cache.
 _PIECE: Final = 65_536
+#: So many values are hashed at once, with their hashes beside them.
+_HASHED: Final = 16_384
 #: A block gives at least `BLOCK / 2**10` samples, however many there were before.
 _LOWEST_RATE: Final = 10
 _ADD_UP: Final = {"text", "boolean", "null"}
@@ -104,7 +106,7 @@ class Measuring:
         column.true_count = (column.true_count or 0) + trues
         column.false_count = (column.false_count or 0) + falses
         present = [value for value, n in ((0, falses), (1, trues)) if n]
-        self._hashes(column, mixed(np.array(present, np.uint64)))
+        self._keys(column, np.array(present, np.uint64))
 
     def _numbers(self, column: ColumnProfile, array: pa.Array) -> None:
         decimals = pa.types.is_decimal(array.type)
@@ -132,7 +134,7 @@ class Measuring:
             nan = np.isnan(values)
             column.nan_count = (column.nan_count or 0) + int(nan.sum())
             if self._level != "basic":
-                self._hashes(column, mixed(np.array([0x7FF8_0000_0000_0000], np.uint64)))
+                self._keys(column, np.array([0x7FF8_0000_0000_0000], np.uint64))
             values = values[~nan]
             if not len(values):
                 return
@@ -145,8 +147,7 @@ class Measuring:
             floats[:] = values
         if self._level != "basic":
             _count_signs(column, values, least, greatest)
-            keys = _keys(values, floats, least, greatest)
-            self._hashes(column, mixed(keys.view(np.uint64)))
+            self._keys(column, _keys(values, floats, least, greatest))
         if not whole and (greatest == np.inf or least == -np.inf):
             finite = np.isfinite(floats)
             column.infinite_count = (column.infinite_count or 0) + int((~finite).sum())
@@ -180,7 +181,7 @@ class Measuring:
         nanoseconds = values
         values = values * scale if scale > 1 else values // parts if parts > 1 else values
         keys = values if day else nanoseconds if unit == "ns" else values * 1_000
-        self._hashes(column, mixed(np.ascontiguousarray(keys).view(np.uint64)))
+        self._keys(column, keys)
         if column.type.startswith("date"):
             now = self._now // (86_400 * _PER_SECOND) if day else self._now
             future = int((values > now).sum())
@@ -196,6 +197,12 @@ class Measuring:
             column.empty_count += int((lengths == 0).sum())
             column._lengths.add(lengths)  # noqa: SLF001
         self._hashes(column, hashes)
+
+    def _keys(self, column: ColumnProfile, keys: npt.NDArray[Any]) -> None:
+        """Count distinct values by 64 bits that stand for each, some of them at a time."""
+        bits = np.ascontiguousarray(keys).view(np.uint64)
+        for start in range(0, len(bits), _HASHED):
+            self._hashes(column, mixed(bits[start : start + _HASHED]))
 
     def _hashes(self, column: ColumnProfile, hashes: npt.NDArray[np.uint64]) -> None:
         if column._distinct is None:  # noqa: SLF001

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["from_bytes", "to_bytes"]
 
 _MAGIC: Final = b"otel-pipeline profile\n"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _HEAD: Final = struct.Struct("<HQ")
 _PARTS: Final = {
     "_moments": Moments,

@@ -490,7 +490,7 @@ def test_a_profiler_that_failed_gives_no_numbers() -> None:
         (lambda data: data[:-1], "damaged"),
         (lambda data: data + b"x", "damaged"),
         (lambda data: data.replace(b'"rows":4', b'"rows":x'), "damaged"),
-        (lambda data: data.replace(b"profile\n\x01", b"profile\n\x09"), "has format 9"),
+        (lambda data: data.replace(b"profile\n\x02", b"profile\n\x09"), "has format 9"),
     ],
     ids=range(6),
 )
