@@ -27,7 +27,7 @@ _S_30: Final = np.uint64(30)
 _S_27: Final = np.uint64(27)
 _S_31: Final = np.uint64(31)
 _HASHES: Final = 2.0**64
-_SPARE: Final = 1.25
+_SPARE: Final = 1.1
 #: Of a normal distribution, 99 % lie within so many standard deviations.
 _Z_99: Final = 2.576
 
@@ -65,8 +65,7 @@ class Quantiles:
     """
 
     SIZE = 512  # half of a full level
-    SHORT = 256
-    MANY = 16 * 2 * SIZE
+    SHORT = 256  # of the rows that NumPy sorts by a network, without branches
 
     levels: list[npt.NDArray[Any]] = field(default_factory=list)
     variance: float = 0.0
@@ -76,17 +75,23 @@ class Quantiles:
         """Take values, each of which stands for `2 ** level` rows."""
         if level:
             self.variance += len(values) * 4.0**level / 4
+        self._take(values, level, short=2)
+
+    def _take(self, values: npt.NDArray[Any], level: int, short: int) -> None:
+        """Take values that are halved in short rows so many times, which sort much faster.
+
+        Of the many that come from outside this costs little: the error comes from the few above.
+        """
         while len(values):
             while len(self.levels) <= level:
                 self.levels.append(values[:0].copy())
             held = self.levels[level]
             held = np.concatenate([held, values]) if len(held) else values
-            # Of many values shorter rows do, and those sort several times as fast.
-            width = self.SHORT if len(held) >= self.MANY else 2 * self.SIZE
+            width = self.SHORT if short > 0 else 2 * self.SIZE
             full = len(held) // (2 * self.SIZE) * 2 * self.SIZE
             self.levels[level] = held[full:].copy()
             values = self._halved(held[:full].reshape(-1, width), level)
-            level += 1
+            level, short = level + 1, short - 1
 
     def _halved(self, rows: npt.NDArray[Any], level: int) -> npt.NDArray[Any]:
         if not len(rows):
@@ -101,11 +106,7 @@ class Quantiles:
     def merge(self, other: Quantiles) -> None:
         """Take all that another sketch holds."""
         for level, values in enumerate(other.levels):
-            before = self.variance
-            self.add(values, level)
-            if level:  # what the other lost is told by its own variance
-                self.variance -= len(values) * 4.0**level / 4
-                self.variance = max(self.variance, before)
+            self._take(values, level, short=0)
         self.variance += other.variance
 
     def copy(self) -> Quantiles:
