@@ -59,10 +59,18 @@ class Measuring:
         self._rate = 0
         self._places: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
 
-    def begin(self, row: int) -> None:
-        """Prepare for a block, by the number of its first row from 0."""
-        if self._level != "standard":
-            return
+    def block(self, row: int) -> np.errstate:
+        """Prepare for a block, by the number of its first row from 0.
+
+        Returns:
+            A context for it, in which very large numbers make no warnings.
+        """
+        if self._level == "standard":
+            self._place(row)
+        return np.errstate(all="ignore")
+
+    def _place(self, row: int) -> None:
+        """Choose the rows of a block that quantiles take."""
         self._rate = min((row // BLOCK + 1).bit_length() - 1, _LOWEST_RATE)
         windows = np.arange(-(-self.rows >> self._rate), dtype=np.uint64)
         within = mixed(windows + np.uint64(row)) & np.uint64(2**self._rate - 1)

@@ -7,7 +7,6 @@ import threading
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import pyarrow as pa
 
 from otel_pipeline.errors import ProfileError
@@ -224,9 +223,8 @@ class Profiler:
 
     def _measure(self, parts: list[pa.RecordBatch]) -> None:
         """Measure a block, and let it begin the next one."""
-        self._measuring.begin(self._rows)
         rows = sum(part.num_rows for part in parts)
-        with np.errstate(all="ignore"):  # of numbers that are very large
+        with self._measuring.block(self._rows):
             for part in _joined(parts):
                 self._declare(part.schema)
                 for name, values in zip(part.schema.names, part.columns, strict=True):
