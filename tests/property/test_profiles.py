@@ -167,3 +167,62 @@ def test_large_parts_merge_within_the_error_of_the_sketches(seed: int) -> None:
         low, high = np.searchsorted(values, value), np.searchsorted(values, value, "right")
         assert low / len(values) - merged.quantile_error <= q
         assert high / len(values) + merged.quantile_error >= q
+
+
+WORDS = st.sampled_from(["", "a", "é", "\0", "12345678", "x" * 8, "a longer text of some words"])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.lists(WORDS, max_size=12).map("".join), min_size=1, max_size=60),
+    st.integers(0, 10),
+)
+def test_texts_of_any_lengths_are_told_apart(texts: list[str], cut: int) -> None:
+    """Texts that differ by a byte, by zeros or by their length are distinct, however they lie."""
+    cut = min(cut, len(texts) - 1)
+    held = pa.array(texts, pa.string())
+    for form in (held, held.cast(pa.large_string()), held.dictionary_encode()):
+        column = profile(pa.table({"x": form.slice(cut)})).columns["x"]
+        assert column.distinct == len(set(texts[cut:]))
+        assert column.max_length == max(map(len, texts[cut:]))
+        assert column.empty_count == texts[cut:].count("")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(300_000.0) + 1e9,
+        np.concatenate([np.random.default_rng(1).normal(0, 1e6, 70_000), np.full(250_000, 1e8)]),
+        np.concatenate([np.full(70_000, 3.0), np.random.default_rng(2).normal(1e7, 1, 250_000)]),
+        np.random.default_rng(3).lognormal(0, 4, 300_000),
+        np.random.default_rng(4).integers(0, 50, 300_000),
+        np.random.default_rng(5).integers(2**60, 2**60 + 2**40, 300_000),
+    ],
+    ids=["counter", "then constant", "then far", "skewed", "few", "large"],
+)
+def test_moments_of_many_blocks_are_exact(values: Any) -> None:
+    """Mean and deviation agree with longer arithmetic to nine digits, wherever the mean lies."""
+    column = profile({"x": values}, "basic").columns["x"]
+    long = values.astype(np.longdouble)
+    assert column.mean == pytest.approx(float(long.mean()), rel=1e-12)
+    assert column.std == pytest.approx(float(long.std(ddof=1)), rel=1e-9)
+
+
+def test_rows_that_come_in_odd_parts_have_the_profile_of_the_whole() -> None:
+    """Blocks that begin in the middle of a part, with nulls and texts, change no number."""
+    random = np.random.default_rng(6)
+    rows = 200_001
+    whole = pa.table(
+        {
+            "id": np.arange(rows),
+            "x": pa.array(random.normal(5, 1, rows), mask=random.random(rows) < 0.1),
+            "name": pa.array(random.integers(0, 10**6, rows).astype(str)),
+            "few": pa.array(random.integers(0, 9, rows).astype(str)).dictionary_encode(),
+        }
+    )
+    parts = pa.concat_tables(
+        [whole.slice(0, 7), whole.slice(7, 99_999), whole.slice(100_006)], promote_options="none"
+    )
+    assert (
+        profile(parts, now=NOW) == profile(whole, now=NOW) == profile(pl.DataFrame(whole), now=NOW)
+    )
