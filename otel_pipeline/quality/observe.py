@@ -20,6 +20,7 @@ from otel_pipeline.quality.checks.quarantine import send
 from otel_pipeline.quality.checks.table import ROWS_AT_ONCE, Table, as_frame, as_mapping
 from otel_pipeline.quality.checks.whole import newest, seconds_of
 from otel_pipeline.quality.datasets import Dataset, declared
+from otel_pipeline.quality.lineage.seen import seen
 from otel_pipeline.quality.report import Observed, report
 
 if TYPE_CHECKING:
@@ -374,6 +375,7 @@ class _Observation:
             problems=dict(self._problems),
         )
         self._guarded("report", lambda: report(self._stage, observed))
+        self._guarded("lineage", lambda: seen(self._stage, observed))
         stops = [one for one in results if one.breaks]
         return DataQualityError(self.dataset.name, stops) if stops else None
 
