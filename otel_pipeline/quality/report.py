@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from otel_pipeline.pipeline import Stage
     from otel_pipeline.quality import ColumnProfile, Profile
     from otel_pipeline.quality.checks import CheckResult
+    from otel_pipeline.quality.counting import Segment
     from otel_pipeline.quality.datasets import Dataset
 
 __all__ = ["MOST_COLUMNS", "Observed", "measures", "report"]
@@ -57,6 +58,8 @@ class Observed:
         profile: What they look like, or None.
         updated_at: Their newest time in seconds since 1970, or None.
         at: The time that the data stand for, or None for now.
+        categories: How often each value of the declared columns was seen.
+        segments: The parts of the dataset.
         quarantined: How many rows went into quarantine.
         problems: What could not be done, and why.
     """
@@ -68,6 +71,8 @@ class Observed:
     profile: Profile | None = None
     updated_at: float | None = None
     at: dt.datetime | None = None
+    categories: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    segments: Sequence[Segment] = ()
     quarantined: int = 0
     problems: Mapping[str, str] = field(default_factory=dict)
 
@@ -238,17 +243,32 @@ def measures(observed: Observed, now: float) -> dict[str, float]:
     return found
 
 
+def _measures_of(segment: Segment) -> dict[str, float]:
+    ratios = {f"null_ratio:{column}": value for column, value in segment.null_ratios.items()}
+    return {"rows": segment.rows} | ratios
+
+
 def _judge(stage: Stage, observed: Observed) -> None:
     """Let the monitors judge what was measured, and tell what they find."""
     name = observed.dataset.name
+    monitors = observed.dataset.monitors
     at = observed.at or dt.datetime.fromtimestamp(clock.now(), dt.UTC)
-    verdict = observed.dataset.monitors.judge(
+    verdict = monitors.judge(
         name,
         measures(observed, at.replace(tzinfo=at.tzinfo or dt.UTC).timestamp()),
         at=at,
         schema=observed.profile.schema if observed.profile is not None else None,
+        categories=observed.categories,
     )
-    for metric, score in verdict.scores.items():
+    scores, findings = dict(verdict.scores), list(verdict.findings)
+    if observed.segments and not any(one.metric == "history" for one in findings):
+        parts = monitors.judge_segments(
+            name, [(one.values, _measures_of(one)) for one in observed.segments], at=at
+        )
+        findings += parts.findings
+        for metric, score in parts.scores.items():
+            scores[metric] = max(score, scores.get(metric, 0.0))
+    for metric, score in scores.items():
         _ANOMALY_SCORE.labels(name, metric).set(score)
     for kind in semconv.SCHEMA_CHANGES:
         _SCHEMA_CHANGES.labels(name, kind)
@@ -266,7 +286,7 @@ def _judge(stage: Stage, observed: Observed) -> None:
                 DatasetAttr.COLUMN: change.column,
             },
         )
-    for finding in [one for one in verdict.findings if one.metric != "schema"][:_MOST_EVENTS]:
+    for finding in [one for one in findings if one.metric != "schema"][:_MOST_EVENTS]:
         told = {
             DatasetAttr.NAME: name,
             DatasetAttr.METRIC: finding.metric,
