@@ -26,7 +26,7 @@ NO_VALUE: Final = "__null__"
 _MOST_COUNTED: Final = 1000
 _MOST_TOLD: Final = 100
 #: Columns of a segment whose nulls are counted.
-_MOST_COLUMNS: Final = 50
+_MOST_COLUMNS: Final = 10
 _LONGEST: Final = 100
 
 
@@ -89,7 +89,7 @@ class Segments:
         columns: The one or two columns whose values make a segment.
         known: Segments that were there before, by their names: they are counted first of all, and
             told with no rows if there are none.
-        watched: Columns whose nulls are counted before those of others; at most 50 are.
+        watched: Columns whose nulls are counted before those of others; at most 10 are.
     """
 
     def __init__(

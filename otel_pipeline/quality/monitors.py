@@ -29,6 +29,8 @@ State = Literal["learning", "watching", "maintenance", "off"]
 
 #: Points of a series that a monitor learns from.
 _REMEMBERED: Final = 1500
+#: The same for a segment: there are many, and a new process learns all of them at once.
+_REMEMBERED_OF_SEGMENT: Final = 200
 #: Measurements without rows after which a segment is no longer waited for.
 _GONE: Final = 14
 #: A declared limit that is passed has at least this score.
@@ -321,6 +323,11 @@ class Monitors:
             case.state[metric] = "off"
             return
         key = (case.dataset, case.segment, metric)
+        if case.segment and key not in self._learned and _is_least(value, monitor):
+            # Most ratios of nulls are 0 always: to learn them would take most of the time.
+            case.state[metric] = "maintenance" if case.maintenance else "watching"
+            case.add(metric, value, Judgement(0.0, 0.0, None, None, ""), "")
+            return
         learned = self._learn(case, metric, monitor, windows)
         judged = learned.detector.judge(case.at, value)
         judgement = _with_limits(judged, monitor, value)
@@ -343,7 +350,8 @@ class Monitors:
     ) -> _Learned:
         """Return a detector that has learned the history of a metric."""
         known = self._learned.get((case.dataset, case.segment, metric))
-        limit = _REMEMBERED if known is None else 1
+        most = _REMEMBERED_OF_SEGMENT if case.segment else _REMEMBERED
+        limit = most if known is None else 1
         points = self.history.points(
             case.dataset, metric, segment=case.segment, before=case.at, limit=limit
         )
@@ -352,7 +360,7 @@ class Monitors:
             if known.last == newest:
                 return known
             points = self.history.points(
-                case.dataset, metric, segment=case.segment, before=case.at, limit=_REMEMBERED
+                case.dataset, metric, segment=case.segment, before=case.at, limit=most
             )
         detector = Detector(
             sensitivity=monitor.sensitivity,
@@ -508,6 +516,12 @@ def _teach(detector: Detector, points: Sequence[Point], windows: Sequence[Mainte
         else:
             detector.score(point.at, point.value)
     return count
+
+
+def _is_least(value: float, monitor: Monitor) -> bool:
+    """Tell whether a value is a zero that no history and no limit makes an anomaly."""
+    low, high = monitor.low or 0.0, monitor.high or 0.0
+    return value == 0 and monitor.direction == "up" and low <= 0 <= high
 
 
 def _with_limits(judgement: Judgement, monitor: Monitor, value: float) -> Judgement:

@@ -13,6 +13,7 @@ from otel_pipeline import clock, semconv
 from otel_pipeline.diagnostics import warn_once
 from otel_pipeline.metrics import Counter, Gauge
 from otel_pipeline.semconv import OTHER, DatasetAttr, Event, LogField, SpanEvent
+from otel_pipeline.throttle import Throttle
 from otel_pipeline.tracing import log_event
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ _MOST_EVENTS: Final = 20
 #: The check under whose name it is counted that a dataset could not be looked at.
 _OBSERVE: Final = "observe"
 _MOST_REMEMBERED: Final = 1000
+#: Log lines of one event about one dataset: so many at once, and so many in a second later.
+_LINES_AT_ONCE: Final = 20
+_LINES_A_SECOND: Final = 1 / 3
 
 _ROWS = Counter.from_spec(semconv.DATASET_ROWS)
 _CHECKS = Counter.from_spec(semconv.DATASET_CHECKS)
@@ -147,13 +151,30 @@ def _tell_checks(stage: Stage, observed: Observed) -> None:
 
 
 def _tell(stage: Stage, level: str, event: str, span_event: str, told: dict[str, Any]) -> None:
-    """Tell it twice: as an event of the stage's span, and as a log line."""
+    """Tell it twice: as an event of the stage's span, and as a log line, unless there are many."""
     try:
         if stage.span.is_recording():
             stage.span.add_event(span_event, told, clock.time_ns())
     except Exception as error:  # noqa: BLE001  a foreign tracer may fail
         warn_once("dataset event", "adding an event to a span failed: %s", type(error).__name__)
-    log_event(level, event, **{_field(key): value for key, value in told.items()})
+    suppressed = _throttle(told[DatasetAttr.NAME], event).ask()
+    if suppressed is None:
+        return
+    fields = {_field(key): value for key, value in told.items()}
+    log_event(level, event, **fields, **({LogField.SUPPRESSED: suppressed} if suppressed else {}))
+
+
+_throttles: dict[tuple[str, str], Throttle] = {}
+
+
+def _throttle(dataset: str, event: str) -> Throttle:
+    """Return what keeps the lines of an event few: a stream may have many short stages."""
+    key = (dataset, event)
+    if key not in _throttles and len(_throttles) >= _MOST_REMEMBERED:
+        key = (OTHER, event)
+    if key not in _throttles:
+        _throttles.setdefault(key, Throttle(event, burst=_LINES_AT_ONCE, rate=_LINES_A_SECOND))
+    return _throttles[key]
 
 
 def _field(attribute: str) -> str:
