@@ -381,7 +381,10 @@ def test_the_record_keeps_what_stages_read_and_wrote(record: Record) -> None:
 
 
 def test_what_a_stage_observes_is_in_the_record_and_in_the_report(
-    record: Record, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    record: Record,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`observe` alone tells rows, schema, statistics and checks; texts of the data stay out."""
     rows = [{"id": number, "name": "Ann" if number else None} for number in range(4)]
@@ -406,6 +409,7 @@ def test_what_a_stage_observes_is_in_the_record_and_in_the_report(
         ("between_id", True, ANY),
     ]
     page = tmp_path / "report.html"
+    monkeypatch.setenv("OTEL_PIPELINE_QUALITY_HISTORY", "off")
     assert cli.main(["quality", "report", "--output", str(page)]) == 0
     assert capsys.readouterr().out.endswith(f"Wrote {page}: 2 datasets.\n")
     text = page.read_text()
