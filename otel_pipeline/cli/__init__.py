@@ -23,7 +23,9 @@ COMMANDS: Final = {
     "demo": "run a real pipeline over real data and show what its telemetry says",
     "doctor": "check that telemetry arrives, and say what to do where it does not",
     "env": "show every setting, its value, where it comes from and what it means",
+    "query": "ask the local backend for runs, traces, log lines and metrics",
     "spool": "show, send or drop what waits on disk for a collector that was away",
+    "ui": "receive telemetry on this machine, keep it and show it",
 }
 
 _USAGE_ERROR = 2

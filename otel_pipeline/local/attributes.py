@@ -43,18 +43,16 @@ class Dictionary:
 
     def __init__(self, keys: Collection[str]) -> None:
         self._keys = frozenset(keys)
-        self._known: dict[bytes, Known] = {}
+        #: What is known so far; a loop looks here first, and calls `learn` for the rest.
+        self.known: dict[bytes, Known] = {}
 
-    def __call__(self, raw: bytes) -> Known:
-        """Return what is known of an attribute.
+    def learn(self, raw: bytes) -> Known:
+        """Find out about an attribute.
 
         Raises:
             ValueError: It is too large.
             DecodeError: It is no `KeyValue`.
         """
-        return self._known.get(raw) or self._learn(raw)
-
-    def _learn(self, raw: bytes) -> Known:
         if len(raw) > MAX_ATTRIBUTE:
             raise ValueError(f"an attribute of {len(raw)} bytes; at most {MAX_ATTRIBUTE}")
         both = KeyValue.FromString(raw)
@@ -62,9 +60,9 @@ class Dictionary:
         bits = signature.pair(key, text) | signature.phrase(text)
         known = Known(bits, key if key in self._keys else "", text)
         if len(raw) <= _LONGEST_KNOWN:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            self._known[raw] = known
+            if len(self.known) >= _MOST_KNOWN:
+                self.known.clear()
+            self.known[raw] = known
         return known
 
 

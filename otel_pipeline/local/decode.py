@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otel_pipeline.local import signature
-from otel_pipeline.local.attributes import Dictionary, plain_attributes, text_of
+from otel_pipeline.local.attributes import Dictionary, text_of
 from otel_pipeline.local.limits import MAX_ATTRIBUTES, MAX_ITEM
 from otel_pipeline.local.wire import (
     BadRequestError,
@@ -26,15 +26,16 @@ from otel_pipeline.local.wire import (
     Points,
     SpanAttributes,
 )
-from otel_pipeline.semconv import RECORD_STATUSES, Attr, Status
+from otel_pipeline.semconv import RECORD_STATUSES, Attr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sized
 
 __all__ = ["KINDS", "Decoder", "Origin", "Rejects", "Run", "Series", "resource_of", "service_of"]
 
 _LATEST: Final = 2**63 - 1
-_ERROR: Final = Span().status.STATUS_CODE_ERROR
+_ERROR: Final = Status.STATUS_CODE_ERROR
+_ERROR_BITS: Final = signature.element("status=error")
 _NO_TRACE: Final = bytes(16)
 _NO_SPAN: Final = bytes(8)
 _LONGEST_TEXT: Final = 1_000  # characters of a log line's body beside the whole record
@@ -50,7 +51,7 @@ _RUN_KEYS: Final = (
 )
 
 #: What holds a metric's points, with the type of one and the metric's kind.
-KINDS: Final = {
+KINDS: Final[dict[str, Any]] = {
     "gauge": metrics_pb2.NumberDataPoint,
     "sum": metrics_pb2.NumberDataPoint,
     "histogram": metrics_pb2.HistogramDataPoint,
@@ -129,6 +130,124 @@ class Series(NamedTuple):
     bits: int
 
 
+class _Spans:
+    """Makes the rows of the spans of one scope."""
+
+    def __init__(
+        self, attributes: Dictionary, origin: Origin, runs: dict[tuple[str, ...], Run]
+    ) -> None:
+        self._known, self._learn = attributes.known.get, attributes.learn
+        self._origin = origin
+        self._runs = runs
+        self._bits = signature.element(f"service={origin.service}")
+        self._names: dict[str, int] = {}
+
+    def row(self, raw: bytes) -> tuple[Any, ...]:
+        """Return the row of a span; the program spends most of its time here."""
+        span = _whole(Span, raw)
+        attributes = SpanAttributes.FromString(raw).attributes
+        _check_count(attributes)
+        trace_id, span_id, parent = span.trace_id, span.span_id, span.parent_span_id or None
+        _check_ids(trace_id, span_id)
+        _check_ids(None, parent)
+        if trace_id == _NO_TRACE or span_id == _NO_SPAN:
+            raise ValueError("a span whose trace id or span id is zero")
+        start, end = span.start_time_unix_nano, span.end_time_unix_nano
+        _check_time(max(start, end))
+        name, status = span.name, span.status.code
+        bits = self._names.get(name) or self._learn_name(name)
+        if status == _ERROR:
+            bits |= _ERROR_BITS
+        known, learn = self._known, self._learn
+        told: dict[str, str] | None = None
+        for attribute in attributes:
+            more, key, text = known(attribute) or learn(attribute)
+            bits |= more
+            if key:
+                told = told or {}
+                told[key] = text
+        duration = end - start if end > start else 0
+        if told and Attr.RUN_ID in told:
+            self._tell_run(told, trace_id, start, start + duration)
+        return (
+            trace_id,
+            span_id,
+            parent,
+            self._origin.resource,
+            self._origin.scope,
+            name,
+            span.kind,
+            start,
+            duration,
+            status,
+            *signature.integers(bits),
+            raw,
+        )
+
+    def _learn_name(self, name: str) -> int:
+        bits = self._bits | signature.element(f"name={name}") | signature.phrase(name)
+        self._names[name] = bits
+        return bits
+
+    def _tell_run(self, told: dict[str, str], trace_id: bytes, start: int, end: int) -> None:
+        key = (told[Attr.RUN_ID], told.get(Attr.PIPELINE_NAME, ""), self._origin.service)
+        run = self._runs.get(key)
+        if run is None:
+            run = self._runs[key] = Run(trace_id, start, end)
+        run.start = min(run.start, start)
+        run.end = max(run.end, end)
+        if mode := told.get(Attr.PIPELINE_MODE):  # only the run's own span has it
+            run.trace_id, run.mode = trace_id, mode
+            run.status = told.get(Attr.STATUS)
+            run.records = tuple(_number(told.get(name)) for name in _RECORDS)
+
+
+class _Logs:
+    """Makes the rows of the log records of one scope."""
+
+    def __init__(self, attributes: Dictionary, origin: Origin) -> None:
+        self._known, self._learn = attributes.known.get, attributes.learn
+        self._origin = origin
+        self._bits = signature.element(f"service={origin.service}")
+
+    def row(self, raw: bytes) -> tuple[Any, ...]:
+        """Return the row of a log record."""
+        record = _whole(LogRecord, raw)
+        attributes = LogAttributes.FromString(raw).attributes
+        _check_count(attributes)
+        trace_id, span_id = record.trace_id or _NO_TRACE, record.span_id or _NO_SPAN
+        _check_ids(trace_id, span_id)
+        time = record.time_unix_nano or record.observed_time_unix_nano
+        _check_time(time)
+        text = text_of(record.body)
+        bits = self._bits | signature.phrase(text)
+        for attribute in attributes:
+            bits |= (self._known(attribute) or self._learn(attribute)).bits
+        return (
+            time,
+            record.severity_number,
+            None if trace_id == _NO_TRACE else trace_id,
+            None if span_id == _NO_SPAN else span_id,
+            self._origin.resource,
+            self._origin.scope,
+            text[:_LONGEST_TEXT],
+            *signature.integers(bits),
+            raw,
+        )
+
+
+def _rows(
+    items: Iterable[bytes], row_of: Callable[[bytes], tuple[Any, ...]], bad: Rejects
+) -> list[tuple[Any, ...]]:
+    rows = []
+    for raw in items:
+        try:
+            rows.append(row_of(raw))
+        except (DecodeError, ValueError) as error:
+            bad.add(error)
+    return rows
+
+
 @dataclass(slots=True)
 class Decoder:
     """Makes rows; remembers the attributes that it has seen."""
@@ -140,101 +259,13 @@ class Decoder:
         self, items: Iterable[bytes], origin: Origin, runs: dict[tuple[str, ...], Run], bad: Rejects
     ) -> list[tuple[Any, ...]]:
         """Return the rows of spans, and add what they say of runs to `runs`."""
-        known_of, split, element = self._span_attributes, signature.integers, signature.element
-        of_all = element(f"service={origin.service}")
-        of_error = element("status=error")
-        of_names: dict[str, int] = {}
-        rows = []
-        for raw in items:
-            try:
-                span = _whole(Span, raw)
-                attributes = SpanAttributes.FromString(raw).attributes
-                trace_id, span_id = span.trace_id, span.span_id
-                parent = span.parent_span_id or None
-                _check_span(trace_id, span_id, parent)
-                start, end = span.start_time_unix_nano, span.end_time_unix_nano
-                if start > _LATEST or end > _LATEST:
-                    raise ValueError("a time after the year 2262")
-                if len(attributes) > MAX_ATTRIBUTES:
-                    raise ValueError(f"{len(attributes)} attributes; at most {MAX_ATTRIBUTES}")
-                name, status = span.name, span.status.code
-                if (bits := of_names.get(name)) is None:
-                    bits = of_names[name] = (
-                        of_all | element(f"name={name}") | signature.phrase(name)
-                    )
-                if status == _ERROR:
-                    bits |= of_error
-                told: dict[str, str] | None = None
-                for attribute in attributes:
-                    more, key, text = known_of(attribute)
-                    bits |= more
-                    if key:
-                        told = told or {}
-                        told[key] = text
-            except (DecodeError, ValueError) as error:
-                bad.add(error)
-                continue
-            duration = end - start if end > start else 0
-            if told and Attr.RUN_ID in told:
-                _tell_run(runs, told, origin.service, trace_id, start, start + duration)
-            rows.append(
-                (
-                    trace_id,
-                    span_id,
-                    parent,
-                    origin.resource,
-                    origin.scope,
-                    name,
-                    span.kind,
-                    start,
-                    duration,
-                    status,
-                    *split(bits),
-                    raw,
-                )
-            )
-        return rows
+        row_of = _Spans(self._span_attributes, origin, runs).row
+        return _rows(items, row_of, bad)
 
     def logs(self, items: Iterable[bytes], origin: Origin, bad: Rejects) -> list[tuple[Any, ...]]:
         """Return the rows of log records."""
-        of_all = signature.element(f"service={origin.service}")
-        rows = []
-        for raw in items:
-            try:
-                record = _whole(LogRecord, raw)
-                attributes = LogAttributes.FromString(raw).attributes
-                trace_id, span_id = record.trace_id or None, record.span_id or None
-                if trace_id == _NO_TRACE:
-                    trace_id = None
-                if span_id == _NO_SPAN:
-                    span_id = None
-                _check_ids(trace_id, span_id)
-                time = record.time_unix_nano or record.observed_time_unix_nano
-                if time > _LATEST:
-                    raise ValueError("a time after the year 2262")
-                if len(attributes) > MAX_ATTRIBUTES:
-                    raise ValueError(f"{len(attributes)} attributes; at most {MAX_ATTRIBUTES}")
-                text = text_of(record.body)
-                bits = of_all | signature.phrase(text)
-                for attribute in attributes:
-                    bits |= self._log_attributes(attribute).bits
-            except (DecodeError, ValueError) as error:
-                bad.add(error)
-                continue
-            rows.append(
-                (
-                    time,
-                    record.severity_number,
-                    trace_id,
-                    span_id,
-                    origin.resource,
-                    origin.scope,
-                    text[:_LONGEST_TEXT],
-                    *signature.integers(bits),
-                    raw,
-                )
-            )
-        return rows
+        row_of = _Logs(self._log_attributes, origin).row
+        return _rows(items, row_of, bad)
 
     def points(
         self,
@@ -305,13 +336,6 @@ def _whole(kind: Any, raw: bytes) -> Any:
     return kind.FromString(raw)
 
 
-def _check_span(trace_id: bytes, span_id: bytes, parent: bytes | None) -> None:
-    if trace_id == _NO_TRACE or span_id == _NO_SPAN or not trace_id or not span_id:
-        raise ValueError("a span without trace id or span id")
-    _check_ids(trace_id, span_id)
-    _check_ids(None, parent)
-
-
 def _check_ids(trace_id: bytes | None, span_id: bytes | None) -> None:
     if trace_id is not None and len(trace_id) != len(_NO_TRACE):
         raise ValueError(f"a trace id of {len(trace_id)} bytes; it has 16")
@@ -319,24 +343,14 @@ def _check_ids(trace_id: bytes | None, span_id: bytes | None) -> None:
         raise ValueError(f"a span id of {len(span_id)} bytes; it has 8")
 
 
-def _tell_run(
-    runs: dict[tuple[str, ...], Run],
-    told: dict[str, str],
-    service: str,
-    trace_id: bytes,
-    start: int,
-    end: int,
-) -> None:
-    key = (told[Attr.RUN_ID], told.get(Attr.PIPELINE_NAME, ""), service)
-    run = runs.get(key)
-    if run is None:
-        run = runs[key] = Run(trace_id, start, end)
-    run.start = min(run.start, start)
-    run.end = max(run.end, end)
-    if mode := told.get(Attr.PIPELINE_MODE):  # only the run's own span has it
-        run.trace_id, run.mode = trace_id, mode
-        run.status = told.get(Attr.STATUS)
-        run.records = tuple(_number(told.get(name)) for name in _RECORDS)
+def _check_count(attributes: Sized) -> None:
+    if len(attributes) > MAX_ATTRIBUTES:
+        raise ValueError(f"{len(attributes)} attributes; at most {MAX_ATTRIBUTES}")
+
+
+def _check_time(time: int) -> None:
+    if time > _LATEST:
+        raise ValueError("a time after the year 2262")
 
 
 def _number(text: str | None) -> int | None:
@@ -355,8 +369,7 @@ def _metric(raw: bytes) -> tuple[Any, str, Any]:
 
 
 def _series(origin: Origin, metric: bytes, outer: Any, kind: str, point: Any) -> Series:
-    if len(point.attributes) > MAX_ATTRIBUTES:
-        raise ValueError(f"{len(point.attributes)} attributes; at most {MAX_ATTRIBUTES}")
+    _check_count(point.attributes)
     pairs = tuple(sorted((pair.key, text_of(pair.value)) for pair in point.attributes))
     said = repr((origin.resource, origin.scope, metric, pairs)).encode()
     digest = hashlib.blake2b(said, digest_size=16).digest()
@@ -366,8 +379,7 @@ def _series(origin: Origin, metric: bytes, outer: Any, kind: str, point: Any) ->
 
 def _point(point: Any, kind: str) -> tuple[tuple[Any, ...], list[tuple[Any, ...]]]:
     time, start = point.time_unix_nano, point.start_time_unix_nano
-    if time > _LATEST or start > _LATEST:
-        raise ValueError("a time after the year 2262")
+    _check_time(max(time, start))
     if kind in {"gauge", "sum"}:
         which = point.WhichOneof("value")
         value = None if which is None else float(getattr(point, which))
@@ -383,8 +395,3 @@ def _point(point: Any, kind: str) -> tuple[tuple[Any, ...], list[tuple[Any, ...]
             number = None if which is None else float(getattr(exemplar, which))
             exemplars.append((exemplar.time_unix_nano, trace_id, span_id, number))
     return row, exemplars
-
-
-def attributes_json(kind: Any, raw: bytes) -> dict[str, Any]:
-    """Return the attributes of a stored item."""
-    return plain_attributes(kind.FromString(raw).attributes)

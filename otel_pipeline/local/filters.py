@@ -146,8 +146,8 @@ def parse(text: str) -> list[Term]:
     Raises:
         FilterError: It cannot be read.
 
-    >>> parse('dur>1s "late order"')
-    [Term(field='dur', operator='>', value='1s', at=1), Term(field='', operator='=', value='late order', at=8)]
+    >>> [(term.field, term.operator, term.value) for term in parse('dur>1s "late order"')]
+    [('dur', '>', '1s'), ('', '=', 'late order')]
     """
     terms = []
     at = 0
@@ -317,15 +317,16 @@ class _Compiler:
         elif name == "service" and self.kind != "runs":
             if operator == "=" and self.kind != "metrics":
                 self.where.bits |= signature.element(f"service={value}")
-            self.where.add(
-                f"resource IN (SELECT id FROM resources WHERE service {operator} ?)", value
-            )
+            chosen = f"SELECT id FROM resources WHERE service {operator} ?"  # noqa: S608
+            self.where.add(f"resource IN ({chosen})", value)
         elif name in (keys := _KEYS.get(self.kind, {})):
             key = keys[name]
             function = "span_attribute" if self.kind == "spans" else "log_attribute"
             if operator == "=":
                 self.where.bits |= signature.pair(key, value)
-            self.where.add(f"{function}(raw, ?) IS{'' if operator == '=' else ' NOT'} ?", key, value)
+            self.where.add(
+                f"{function}(raw, ?) IS{'' if operator == '=' else ' NOT'} ?", key, value
+            )
         else:
             column = {"run": "run_id"}.get(name, name)
             if operator == "=" and self.kind == "spans":

@@ -149,12 +149,10 @@ def _conditions(where: Where, *more: str) -> str:
 
 def _page(db: sqlite3.Connection, rows: str, item: str, where: Where, limit: int) -> str:
     """Return a page of the rows that a statement selects; they have `cursor`."""
-    (items, count, following) = db.execute(
-        f"SELECT json_group_array(json({item})), count(*), min(place) FROM"  # noqa: S608
-        f" (SELECT *, cursor AS place FROM ({rows}) LIMIT ?)",
+    items, count = db.execute(
+        f"SELECT json_group_array(json({item})), count(*) FROM ({rows} LIMIT ?)",  # noqa: S608
         (*where.parameters, limit),
     ).fetchone()
-    del following
     return _wrapped(items, count, limit)
 
 
@@ -221,7 +219,7 @@ def trace(db: sqlite3.Connection, trace_id: bytes) -> str:
         (trace_id,),
     ).fetchone()
     if not count:
-        return '{"trace_id":%s,"items":[]}' % json.dumps(trace_id.hex())
+        return f'{{"trace_id":"{trace_id.hex()}","items":[]}}'
     services, items = db.execute(
         "SELECT (SELECT json_group_object(id, service) FROM resources WHERE id IN"
         " (SELECT resource FROM spans WHERE trace_id = ?)),"
@@ -313,12 +311,9 @@ def logs(db: sqlite3.Connection, question: Question) -> str:
     item = (
         f"json_object('id', page.id, 'time', {_iso('time')}, 'level', {_LEVEL},"
         f" 'service', service, 'trace_id', {_hex('trace_id')}, 'span_id', {_hex('span_id')},"
-        " 'body', json(json_extract(details, '$[0]')), 'attributes',"
-        " json(json_extract(details, '$[1]')), 'cursor', cursor)"
+        " 'body', json(details -> '$[0]'), 'attributes', json(details -> '$[1]'),"
+        " 'cursor', cursor)"
     )
-    item = item.replace(
-        "json(json_extract(details, '$[0]'))", "json(details -> '$[0]')"
-    ).replace("json(json_extract(details, '$[1]'))", "json(details -> '$[1]')")
     text, count, last = db.execute(
         f"SELECT json_group_array(json({item})), count(*), max(page.id) FROM ({rows}) AS page"  # noqa: S608
         " LEFT JOIN (SELECT id AS number, service FROM resources) ON number = resource",

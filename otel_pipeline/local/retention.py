@@ -79,7 +79,7 @@ class Retention:
             too_old = oldest[1] < now - self.max_age
             if not too_old and _size(db) <= self.max_bytes:
                 break
-            _drop(db, *oldest)
+            _drop(db, oldest)
             self.dropped = True
 
 
@@ -91,9 +91,8 @@ def _size(db: sqlite3.Connection) -> int:
     return int((pages - free) * size)
 
 
-def _drop(
-    db: sqlite3.Connection, mark: int, time: int, span: int, log: int, point: int, exemplar: int
-) -> None:
+def _drop(db: sqlite3.Connection, oldest: tuple[int, ...]) -> None:
+    mark, time, span, log, point, exemplar = oldest
     db.execute(
         "DELETE FROM runs WHERE trace_id IN (SELECT trace_id FROM spans WHERE id <= ?)"
         " AND NOT EXISTS (SELECT 1 FROM spans WHERE spans.trace_id = runs.trace_id AND id > ?)",

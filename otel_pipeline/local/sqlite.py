@@ -36,11 +36,12 @@ __all__ = ["SqliteStore"]
 
 _INSERT_SPAN: Final = (
     "INSERT OR IGNORE INTO spans (trace_id, span_id, parent_id, resource, scope, name, kind, start,"
-    f" duration, status, s0, s1, s2, raw) VALUES ({', '.join('?' * 14)})"
+    " duration, status, s0, s1, s2, raw)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_LOG: Final = (
     "INSERT INTO logs (time, severity, trace_id, span_id, resource, scope, body, s0, s1, s2, raw)"
-    f" VALUES ({', '.join('?' * 11)})"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_POINT: Final = (
     "INSERT OR IGNORE INTO points (series, time, start, value, count, raw)"
@@ -159,8 +160,15 @@ class SqliteStore:
         db.executemany(
             _UPSERT_RUN,
             (
-                (*key, run.trace_id, run.start, run.end - run.start, run.mode, run.status)
-                + run.records
+                (
+                    *key,
+                    run.trace_id,
+                    run.start,
+                    run.end - run.start,
+                    run.mode,
+                    run.status,
+                    *run.records,
+                )
                 for key, run in runs.items()
             ),
         )

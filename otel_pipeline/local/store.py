@@ -15,6 +15,8 @@ __all__ = ["Added", "Question", "Store", "StoreError"]
 #: The most that a store keeps unless told otherwise.
 DEFAULT_MAX_BYTES: Final = 2 * 1024**3
 DEFAULT_MAX_AGE: Final = 7 * 86_400.0
+#: Items of an answer unless told otherwise.
+DEFAULT_LIMIT: Final = 100
 
 
 class StoreError(CommandError):
@@ -48,7 +50,7 @@ class Question:
     """
 
     filter: str = ""
-    limit: int = 100
+    limit: int = DEFAULT_LIMIT
     before: str = ""
     after: int | None = None
 
