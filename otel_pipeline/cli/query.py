@@ -144,7 +144,7 @@ def _columns(args: argparse.Namespace) -> Sequence[str]:
         "runs": (
             "start", "status", "duration_ns", "pipeline", "run_id", "records", "trace_id",
         ),
-        "traces": ("start", "status", "duration_ns", "service", "name", "spans", "trace_id"),
+        "traces": ("start", "status", "duration_ns", "service", "name", "trace_id"),
         "logs": ("time", "level", "service", "body", "trace_id", "attributes"),
         "metrics": ("series", "name", "value", "count", "time", "service", "attributes"),
     }[args.action]  # fmt: skip

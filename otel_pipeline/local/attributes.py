@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
-from otel_pipeline.local import signature
 from otel_pipeline.local.limits import MAX_ATTRIBUTE
+from otel_pipeline.local.signature import words
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-__all__ = ["Dictionary", "Known", "plain", "plain_attributes", "text_of"]
+    from otel_pipeline.local.signature import Signature
+
+__all__ = [
+    "Dictionary",
+    "Known",
+    "attribute_of",
+    "number_of",
+    "plain",
+    "plain_attributes",
+    "says",
+    "text_of",
+]
 
 _MOST_KNOWN: Final = 20_000
 _LONGEST_KNOWN: Final = 256
@@ -38,10 +50,12 @@ class Dictionary:
     """Remembers what is known of attributes: most come again and again.
 
     Args:
+        signature: What the bits are for.
         keys: The keys whose values are asked for.
     """
 
-    def __init__(self, keys: Collection[str]) -> None:
+    def __init__(self, signature: Signature, keys: Collection[str] = ()) -> None:
+        self._signature = signature
         self._keys = frozenset(keys)
         #: What is known so far; a loop looks here first, and calls `learn` for the rest.
         self.known: dict[bytes, Known] = {}
@@ -57,7 +71,7 @@ class Dictionary:
             raise ValueError(f"an attribute of {len(raw)} bytes; at most {MAX_ATTRIBUTE}")
         both = KeyValue.FromString(raw)
         key, text = both.key, text_of(both.value)
-        bits = signature.pair(key, text) | signature.phrase(text)
+        bits = self._signature.pair(key, text) | self._signature.phrase(text)
         known = Known(bits, key if key in self._keys else "", text)
         if len(raw) <= _LONGEST_KNOWN:
             if len(self.known) >= _MOST_KNOWN:
@@ -113,3 +127,34 @@ def text_of(value: Any) -> str:
     if found is None:
         return ""
     return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+
+
+def attribute_of(pairs: Iterable[Any], key: str) -> str | None:
+    """Return the value of an attribute as text; None if it is not there."""
+    for pair in pairs:
+        if pair.key == key:
+            return text_of(pair.value)
+    return None
+
+
+def number_of(pairs: Iterable[Any], key: str) -> float | None:
+    """Return the value of an attribute as a number; None if it is none or not there."""
+    try:
+        return float(attribute_of(pairs, key) or "")
+    except ValueError:
+        return None
+
+
+def says(wanted: str, text: str, pairs: Iterable[Any]) -> bool:
+    """Tell whether a text or an attribute has some words one after the other.
+
+    Args:
+        wanted: The words in lower case, with single spaces.
+        text: The text.
+        pairs: The attributes.
+    """
+    inside = f" {wanted} "
+    return any(
+        inside in f" {' '.join(words(one))} "
+        for one in itertools.chain([text], (text_of(pair.value) for pair in pairs))
+    )

@@ -14,9 +14,9 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from otel_pipeline.local import signature
 from otel_pipeline.local.attributes import Dictionary, text_of
 from otel_pipeline.local.limits import MAX_ATTRIBUTES, MAX_ITEM
+from otel_pipeline.local.signature import LOGS, SPANS
 from otel_pipeline.local.wire import (
     BadRequestError,
     DecodeError,
@@ -29,15 +29,32 @@ from otel_pipeline.local.wire import (
 from otel_pipeline.semconv import RECORD_STATUSES, Attr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sized
+    from collections.abc import Callable, Iterable, Iterator, Sized
 
-__all__ = ["KINDS", "Decoder", "Origin", "Rejects", "Run", "Series", "resource_of", "service_of"]
+    from otel_pipeline.local.attributes import Known
+
+__all__ = [
+    "KINDS",
+    "Block",
+    "Decoder",
+    "Origin",
+    "Rejects",
+    "Run",
+    "Series",
+    "resource_of",
+    "service_of",
+]
 
 _LATEST: Final = 2**63 - 1
 _ERROR: Final = Status.STATUS_CODE_ERROR
-_ERROR_BITS: Final = signature.element("status=error")
+_ERROR_BITS: Final = SPANS.element("status=error")
 _NO_TRACE: Final = bytes(16)
 _NO_SPAN: Final = bytes(8)
+_TRACE: Final = 16
+_SPAN: Final = 8
+_IN_BLOCK: Final = 32
+_MOST_NAMES: Final = 10_000
+_LONGEST_NAME: Final = 256
 _LONGEST_TEXT: Final = 1_000  # characters of a log line's body beside the whole record
 
 _RECORDS: Final = {Attr.RECORDS + status: status for status in RECORD_STATUSES}
@@ -107,6 +124,11 @@ class Run:
     status: str | None = None
     records: tuple[int | None, ...] = (None, None, None)
 
+    def widen(self, start: int, end: int) -> None:
+        """Take in another time."""
+        self.start = min(self.start, start)
+        self.end = max(self.end, end)
+
 
 class Series(NamedTuple):
     """A metric's series, with what the store keeps of it.
@@ -118,7 +140,6 @@ class Series(NamedTuple):
         kind: `gauge`, `sum`, `histogram`, `exponential_histogram` or `summary`.
         unit: The metric's unit.
         attributes: Those of the points, as (key, value as text).
-        bits: The signature.
     """
 
     digest: bytes
@@ -127,77 +148,153 @@ class Series(NamedTuple):
     kind: str
     unit: str
     attributes: tuple[tuple[str, str], ...]
+
+
+class Block(NamedTuple):
+    """Some spans of one resource and scope that came together, and are stored together.
+
+    Attributes:
+        spans: The spans as they came.
+        traces: Their trace ids.
+        first: The earliest start, in nanoseconds of Unix time.
+        last: The latest start.
+        longest: The longest duration, in nanoseconds.
+        bits: Their signature.
+        roots: Those without a parent, as (trace id, span id, name, start, duration, status).
+    """
+
+    spans: list[bytes]
+    traces: list[bytes]
+    first: int
+    last: int
+    longest: int
     bits: int
+    roots: list[tuple[Any, ...]]
 
 
 class _Spans:
-    """Makes the rows of the spans of one scope."""
+    """Puts the spans of one scope together into blocks.
+
+    The program spends most of its time here. What is done for each span is little; the attributes
+    of all spans of a block are looked at together, as most are the same.
+    """
 
     def __init__(
-        self, attributes: Dictionary, origin: Origin, runs: dict[tuple[str, ...], Run]
+        self,
+        attributes: Dictionary,
+        names: dict[str, int],
+        origin: Origin,
+        runs: dict[tuple[str, ...], Run],
     ) -> None:
         self._known, self._learn = attributes.known.get, attributes.learn
-        self._origin = origin
+        self._names = names
+        self._service = origin.service
         self._runs = runs
-        self._bits = signature.element(f"service={origin.service}")
-        self._names: dict[str, int] = {}
+        self._of_service = SPANS.element(f"service={origin.service}")
 
-    def row(self, raw: bytes) -> tuple[Any, ...]:
-        """Return the row of a span; the program spends most of its time here."""
-        span = _whole(Span, raw)
-        attributes = SpanAttributes.FromString(raw).attributes
-        _check_count(attributes)
-        trace_id, span_id, parent = span.trace_id, span.span_id, span.parent_span_id or None
-        _check_ids(trace_id, span_id)
-        _check_ids(None, parent)
-        if trace_id == _NO_TRACE or span_id == _NO_SPAN:
-            raise ValueError("a span whose trace id or span id is zero")
-        start, end = span.start_time_unix_nano, span.end_time_unix_nano
-        _check_time(max(start, end))
-        name, status = span.name, span.status.code
-        bits = self._names.get(name) or self._learn_name(name)
-        if status == _ERROR:
-            bits |= _ERROR_BITS
+    def block(self, items: list[bytes], bad: Rejects) -> Block | None:
+        """Return a block of the items, or None if none of them can be stored."""
+        spans: list[tuple[bytes, Any, Any]] = []
+        seen: set[bytes] = set()
+        for raw in items:
+            try:
+                span = _whole(Span, raw)
+                attributes = SpanAttributes.FromString(raw).attributes
+                _check_span(span)
+                _check_count(attributes)
+                seen.update(attributes)
+            except (DecodeError, ValueError) as error:
+                bad.add(error)
+            else:
+                spans.append((raw, span, attributes))
+        try:
+            bits, told = self._look(seen)
+        except (DecodeError, ValueError):  # one of the attributes: leave out whose it is
+            good = [raw for raw, _, attributes in spans if self._can_learn(attributes, bad)]
+            return self.block(good, bad)
+        return self._put_together(spans, bits, told) if spans else None
+
+    def _look(self, seen: set[bytes]) -> tuple[int, dict[bytes, Known]]:
+        """Return the bits of attributes, and those that are about runs."""
         known, learn = self._known, self._learn
-        told: dict[str, str] | None = None
-        for attribute in attributes:
-            more, key, text = known(attribute) or learn(attribute)
-            bits |= more
-            if key:
-                told = told or {}
-                told[key] = text
-        duration = end - start if end > start else 0
-        if told and Attr.RUN_ID in told:
-            self._tell_run(told, trace_id, start, start + duration)
-        return (
-            trace_id,
-            span_id,
-            parent,
-            self._origin.resource,
-            self._origin.scope,
-            name,
-            span.kind,
-            start,
-            duration,
-            status,
-            *signature.integers(bits),
-            raw,
-        )
+        bits = self._of_service
+        told = {}
+        for raw in seen:
+            found = known(raw) or learn(raw)
+            bits |= found.bits
+            if found.key:
+                told[raw] = found
+        return bits, told
+
+    def _can_learn(self, attributes: Iterable[bytes], bad: Rejects) -> bool:
+        try:
+            self._look(set(attributes))
+        except (DecodeError, ValueError) as error:
+            bad.add(error)
+            return False
+        return True
+
+    def _put_together(
+        self, spans: list[tuple[bytes, Any, Any]], bits: int, told: dict[bytes, Known]
+    ) -> Block:
+        names, starts, ends, traces, roots = set(), [], [], set(), []
+        longest = 0
+        for _, span, _ in spans:
+            start, end, name = span.start_time_unix_nano, span.end_time_unix_nano, span.name
+            names.add(name)
+            starts.append(start)
+            ends.append(end)
+            traces.add(span.trace_id)
+            duration = end - start
+            if duration > longest:  # noqa: PLR1730  faster than max()
+                longest = duration
+            code = span.status.code
+            if code == _ERROR:
+                bits |= _ERROR_BITS
+            if not span.parent_span_id:
+                roots.append((span.trace_id, span.span_id, name, start, max(duration, 0), code))
+        for name in names:
+            bits |= self._names.get(name) or self._learn_name(name)
+        self._tell_runs(spans, told, min(starts), max(ends))
+        raws = [raw for raw, _, _ in spans]
+        return Block(raws, list(traces), min(starts), max(starts), longest, bits, roots)
 
     def _learn_name(self, name: str) -> int:
-        bits = self._bits | signature.element(f"name={name}") | signature.phrase(name)
-        self._names[name] = bits
+        bits = SPANS.element(f"name={name}") | SPANS.phrase(name)
+        if len(name) <= _LONGEST_NAME:
+            if len(self._names) >= _MOST_NAMES:
+                self._names.clear()
+            self._names[name] = bits
         return bits
 
-    def _tell_run(self, told: dict[str, str], trace_id: bytes, start: int, end: int) -> None:
-        key = (told[Attr.RUN_ID], told.get(Attr.PIPELINE_NAME, ""), self._origin.service)
-        run = self._runs.get(key)
-        if run is None:
-            run = self._runs[key] = Run(trace_id, start, end)
-        run.start = min(run.start, start)
-        run.end = max(run.end, end)
+    def _tell_runs(
+        self, spans: list[tuple[bytes, Any, Any]], told: dict[bytes, Known], start: int, end: int
+    ) -> None:
+        ids = {one.text for one in told.values() if one.key == Attr.RUN_ID}
+        if not ids:
+            return
+        pipelines = {one.text for one in told.values() if one.key == Attr.PIPELINE_NAME}
+        if len(ids) == len(pipelines) == 1:
+            # Nearly always. Only the run's own span has more to say.
+            key = (*ids, *pipelines, self._service)
+            self._runs.setdefault(key, Run(spans[0][1].trace_id, start, end)).widen(start, end)
+            modes = {raw for raw, one in told.items() if one.key == Attr.PIPELINE_MODE}
+            spans = [one for one in spans if modes and not modes.isdisjoint(one[2])]
+        for _, span, attributes in spans:
+            self._tell_run(
+                span, {one.key: one.text for raw in attributes if (one := told.get(raw))}
+            )
+
+    def _tell_run(self, span: Any, told: dict[str, str]) -> None:
+        run_id = told.get(Attr.RUN_ID)
+        if run_id is None:
+            return
+        key = (run_id, told.get(Attr.PIPELINE_NAME, ""), self._service)
+        start, end = span.start_time_unix_nano, span.end_time_unix_nano
+        run = self._runs.setdefault(key, Run(span.trace_id, start, max(start, end)))
+        run.widen(start, end)
         if mode := told.get(Attr.PIPELINE_MODE):  # only the run's own span has it
-            run.trace_id, run.mode = trace_id, mode
+            run.trace_id, run.mode = span.trace_id, mode
             run.status = told.get(Attr.STATUS)
             run.records = tuple(_number(told.get(name)) for name in _RECORDS)
 
@@ -208,7 +305,7 @@ class _Logs:
     def __init__(self, attributes: Dictionary, origin: Origin) -> None:
         self._known, self._learn = attributes.known.get, attributes.learn
         self._origin = origin
-        self._bits = signature.element(f"service={origin.service}")
+        self._bits = LOGS.element(f"service={origin.service}")
 
     def row(self, raw: bytes) -> tuple[Any, ...]:
         """Return the row of a log record."""
@@ -220,7 +317,7 @@ class _Logs:
         time = record.time_unix_nano or record.observed_time_unix_nano
         _check_time(time)
         text = text_of(record.body)
-        bits = self._bits | signature.phrase(text)
+        bits = self._bits | LOGS.phrase(text)
         for attribute in attributes:
             bits |= (self._known(attribute) or self._learn(attribute)).bits
         return (
@@ -231,41 +328,39 @@ class _Logs:
             self._origin.resource,
             self._origin.scope,
             text[:_LONGEST_TEXT],
-            *signature.integers(bits),
+            *LOGS.integers(bits),
             raw,
         )
-
-
-def _rows(
-    items: Iterable[bytes], row_of: Callable[[bytes], tuple[Any, ...]], bad: Rejects
-) -> list[tuple[Any, ...]]:
-    rows = []
-    for raw in items:
-        try:
-            rows.append(row_of(raw))
-        except (DecodeError, ValueError) as error:
-            bad.add(error)
-    return rows
 
 
 @dataclass(slots=True)
 class Decoder:
     """Makes rows; remembers the attributes that it has seen."""
 
-    _span_attributes: Dictionary = field(default_factory=lambda: Dictionary(_RUN_KEYS))
-    _log_attributes: Dictionary = field(default_factory=lambda: Dictionary(()))
+    _span_attributes: Dictionary = field(default_factory=lambda: Dictionary(SPANS, _RUN_KEYS))
+    _names: dict[str, int] = field(default_factory=dict)
+    _log_attributes: Dictionary = field(default_factory=lambda: Dictionary(LOGS))
 
     def spans(
-        self, items: Iterable[bytes], origin: Origin, runs: dict[tuple[str, ...], Run], bad: Rejects
-    ) -> list[tuple[Any, ...]]:
-        """Return the rows of spans, and add what they say of runs to `runs`."""
-        row_of = _Spans(self._span_attributes, origin, runs).row
-        return _rows(items, row_of, bad)
+        self, items: list[bytes], origin: Origin, runs: dict[tuple[str, ...], Run], bad: Rejects
+    ) -> Iterator[Block]:
+        """Yield the spans in blocks, and add what they say of runs to `runs`."""
+        together = _Spans(self._span_attributes, self._names, origin, runs)
+        for at in range(0, len(items), _IN_BLOCK):
+            block = together.block(items[at : at + _IN_BLOCK], bad)
+            if block is not None:
+                yield block
 
     def logs(self, items: Iterable[bytes], origin: Origin, bad: Rejects) -> list[tuple[Any, ...]]:
         """Return the rows of log records."""
         row_of = _Logs(self._log_attributes, origin).row
-        return _rows(items, row_of, bad)
+        rows = []
+        for raw in items:
+            try:
+                rows.append(row_of(raw))
+            except (DecodeError, ValueError) as error:
+                bad.add(error)
+        return rows
 
     def points(
         self,
@@ -337,10 +432,22 @@ def _whole(kind: Any, raw: bytes) -> Any:
 
 
 def _check_ids(trace_id: bytes | None, span_id: bytes | None) -> None:
-    if trace_id is not None and len(trace_id) != len(_NO_TRACE):
+    if trace_id is not None and len(trace_id) != _TRACE:
         raise ValueError(f"a trace id of {len(trace_id)} bytes; it has 16")
-    if span_id is not None and len(span_id) != len(_NO_SPAN):
+    if span_id is not None and len(span_id) != _SPAN:
         raise ValueError(f"a span id of {len(span_id)} bytes; it has 8")
+
+
+def _check_span(span: Any) -> None:
+    trace_id, span_id = span.trace_id, span.span_id
+    if len(trace_id) != _TRACE or len(span_id) != _SPAN:
+        _check_ids(trace_id, span_id)
+    if trace_id == _NO_TRACE or span_id == _NO_SPAN:
+        raise ValueError("a span whose trace id or span id is zero")
+    if span.parent_span_id:
+        _check_ids(None, span.parent_span_id)
+    if span.start_time_unix_nano > _LATEST or span.end_time_unix_nano > _LATEST:
+        raise ValueError("a time after the year 2262")
 
 
 def _check_count(attributes: Sized) -> None:
@@ -373,8 +480,7 @@ def _series(origin: Origin, metric: bytes, outer: Any, kind: str, point: Any) ->
     pairs = tuple(sorted((pair.key, text_of(pair.value)) for pair in point.attributes))
     said = repr((origin.resource, origin.scope, metric, pairs)).encode()
     digest = hashlib.blake2b(said, digest_size=16).digest()
-    bits = signature.union(signature.pair(key, text) for key, text in pairs)
-    return Series(digest, metric, outer.name, kind, outer.unit, pairs, bits)
+    return Series(digest, metric, outer.name, kind, outer.unit, pairs)
 
 
 def _point(point: Any, kind: str) -> tuple[tuple[Any, ...], list[tuple[Any, ...]]]:

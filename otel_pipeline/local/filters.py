@@ -27,17 +27,19 @@ line's message and attributes: whole words in this order, in upper or lower case
 from __future__ import annotations
 
 import difflib
+import operator
 import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from otel_pipeline.errors import CommandError
-from otel_pipeline.local import signature
+from otel_pipeline.local.attributes import attribute_of, number_of, says
+from otel_pipeline.local.signature import LOGS, SPANS, words
 from otel_pipeline.semconv import RUN_STATUSES, Attr, LogField
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable
 
 __all__ = ["FilterError", "Kind", "Term", "Where", "compile_filter", "parse"]
 
@@ -68,17 +70,19 @@ class Term:
 
 @dataclass(slots=True)
 class Where:
-    """A filter as SQL.
+    """A filter as SQL, and for spans as tests, which are in blocks that SQL cannot look into.
 
     Attributes:
         sql: Conditions, all of which must hold; may be empty.
         parameters: The values of their question marks.
         bits: What a row's signature must have.
+        tests: What must hold of a span, given with its service.
     """
 
     sql: list[str] = field(default_factory=list)
     parameters: list[Any] = field(default_factory=list)
     bits: int = 0
+    tests: list[Callable[[Any, str], bool]] = field(default_factory=list)
 
     def add(self, sql: str, *parameters: object) -> None:
         """Add a condition."""
@@ -187,12 +191,13 @@ def compile_filter(text: str, kind: Kind, *, now: int | None = None) -> Where:
         FilterError: It cannot be understood, or asks for what there is not.
     """
     where = Where()
+    compiler = _SpanCompiler if kind == "spans" else _Compiler
     for term in parse(text):
-        _Compiler(kind, where, term, time.time_ns() if now is None else now).compile()
+        compiler(kind, where, term, time.time_ns() if now is None else now).compile()
     return where
 
 
-@dataclass(slots=True)
+@dataclass
 class _Compiler:
     """Adds one term to the conditions."""
 
@@ -210,7 +215,7 @@ class _Compiler:
         else:
             self._check_field(name)
             if name == "dur":
-                self._order("duration", self._nanoseconds())
+                self._duration()
             elif name == "age":
                 self._age()
             elif name == "status":
@@ -236,33 +241,38 @@ class _Compiler:
         if self.term.operator not in allowed[name]:
             raise self._fail(f"{name!r} takes {' '.join(allowed[name])}, not {self.term.operator}")
 
-    def _words(self) -> None:
-        if self.kind in {"runs", "metrics"}:
-            raise self._fail(f"{self.kind} are found by fields: {', '.join(FIELDS[self.kind])}")
-        wanted = signature.words(self.term.value)
+    def _wanted(self) -> str:
+        """Return the words that are looked for, in the form in which they are compared."""
+        wanted = " ".join(words(self.term.value))
         if not wanted:
             raise self._fail(f"{self.term.value!r} has no letters or digits to look for")
-        self.where.bits |= signature.union(map(signature.element, wanted))
-        function = "span_says(name, raw, ?)" if self.kind == "spans" else "log_says(raw, ?)"
-        self.where.add(function, " ".join(wanted))
+        return wanted
+
+    def _words(self) -> None:
+        if self.kind != "logs":
+            raise self._fail(f"{self.kind} are found by fields: {', '.join(FIELDS[self.kind])}")
+        wanted = self._wanted()
+        self.where.bits |= LOGS.phrase(wanted)
+        self.where.add("log_says(raw, ?)", wanted)
+
+    def _number(self) -> float:
+        try:
+            return float(self.term.value)
+        except ValueError:
+            raise self._fail(
+                f"{self.term.value!r} is no number, as {self.term.operator} needs one"
+            ) from None
 
     def _attribute(self, key: str) -> None:
-        function = {
-            "spans": "span_attribute(raw, ?)",
-            "logs": "log_attribute(raw, ?)",
-            "metrics": "json_extract(attributes, ?)",
-        }[self.kind]
-        path = '$."' + key.replace('"', "") + '"' if self.kind == "metrics" else key
+        function, path = "log_attribute(raw, ?)", key
+        if self.kind == "metrics":
+            function, path = "json_extract(attributes, ?)", '$."' + key.replace('"', "") + '"'
         operator, value = self.term.operator, self.term.value
         if operator in _ORDER:
-            try:
-                number = float(value)
-            except ValueError:
-                raise self._fail(f"{value!r} is no number, as {operator} needs one") from None
-            self.where.add(f"CAST({function} AS REAL) {operator} ?", path, number)
+            self.where.add(f"CAST({function} AS REAL) {operator} ?", path, self._number())
             return
-        if operator == "=":
-            self.where.bits |= signature.pair(key, value)
+        if operator == "=" and self.kind == "logs":
+            self.where.bits |= LOGS.pair(key, value)
         self.where.add(f"{function} {'IS' if operator == '=' else 'IS NOT'} ?", path, value)
 
     def _nanoseconds(self) -> int:
@@ -273,8 +283,8 @@ class _Compiler:
             )
         return min(int(float(match[1]) * _UNITS[match[2] or "s"]), _LATEST)
 
-    def _order(self, column: str, value: int) -> None:
-        self.where.add(f"{column} {self.term.operator} ?", value)
+    def _duration(self) -> None:
+        self.where.add(f"duration {self.term.operator} ?", self._nanoseconds())
 
     def _age(self) -> None:
         column = "time" if self.kind == "logs" else "start"
@@ -282,17 +292,15 @@ class _Compiler:
         turned = self.term.operator.translate(str.maketrans("<>", "><"))
         self.where.add(f"{column} {turned} ?", max(self.now - self._nanoseconds(), 0))
 
+    def _one_of(self, allowed: Iterable[str]) -> str:
+        if self.term.value not in allowed:
+            every = ", ".join(allowed)
+            raise self._fail(f"{self.term.value!r} is no {self.term.field} of {self.kind}: {every}")
+        return self.term.value
+
     def _status(self) -> None:
-        value, operator = self.term.value, self.term.operator
-        allowed = list(_SPAN_STATUS) if self.kind == "spans" else list(_RUN_STATUS)
-        if value not in allowed:
-            raise self._fail(f"{value!r} is no status of {self.kind}: {', '.join(allowed)}")
-        if self.kind == "runs":
-            self.where.add(f"ifnull(status, 'running') {operator} ?", value)
-            return
-        if (operator, value) == ("=", "error"):
-            self.where.bits |= signature.element("status=error")
-        self.where.add(f"status {operator} ?", _SPAN_STATUS[value])
+        value = self._one_of(_RUN_STATUS)
+        self.where.add(f"ifnull(status, 'running') {self.term.operator} ?", value)
 
     def _level(self) -> None:
         value, operator = self.term.value.lower(), self.term.operator
@@ -315,23 +323,19 @@ class _Compiler:
         if name in {"trace", "span"}:
             self.where.add(f"{name}_id IS{'' if operator == '=' else ' NOT'} ?", self._id(name))
         elif name == "service" and self.kind != "runs":
-            if operator == "=" and self.kind != "metrics":
-                self.where.bits |= signature.element(f"service={value}")
+            if operator == "=" and self.kind == "logs":
+                self.where.bits |= LOGS.element(f"service={value}")
             chosen = f"SELECT id FROM resources WHERE service {operator} ?"  # noqa: S608
             self.where.add(f"resource IN ({chosen})", value)
-        elif name in (keys := _KEYS.get(self.kind, {})):
-            key = keys[name]
-            function = "span_attribute" if self.kind == "spans" else "log_attribute"
+        elif self.kind == "logs":
+            key = _KEYS["logs"][name]
             if operator == "=":
-                self.where.bits |= signature.pair(key, value)
+                self.where.bits |= LOGS.pair(key, value)
             self.where.add(
-                f"{function}(raw, ?) IS{'' if operator == '=' else ' NOT'} ?", key, value
+                f"log_attribute(raw, ?) IS{'' if operator == '=' else ' NOT'} ?", key, value
             )
         else:
-            column = {"run": "run_id"}.get(name, name)
-            if operator == "=" and self.kind == "spans":
-                self.where.bits |= signature.element(f"name={value}")
-            self.where.add(f"{column} {operator} ?", value)
+            self.where.add(f"{ {'run': 'run_id'}.get(name, name) } {operator} ?", value)
 
     def _id(self, name: str) -> bytes:
         length = 32 if name == "trace" else 16
@@ -341,12 +345,83 @@ class _Compiler:
         return bytes.fromhex(value)
 
 
+class _SpanCompiler(_Compiler):
+    """Makes tests of spans, and conditions on the blocks that they are in."""
+
+    def _test(self, of: Callable[[Any, str], Any], value: object) -> None:
+        compare = _COMPARE[self.term.operator]
+        self.where.tests.append(lambda span, service: compare(of(span, service), value))
+
+    def _wants(self, bits: int) -> None:
+        if self.term.operator == "=":
+            self.where.bits |= bits
+
+    def _words(self) -> None:
+        wanted = self._wanted()
+        self.where.bits |= SPANS.phrase(wanted)
+        self.where.tests.append(lambda span, _: says(wanted, span.name, span.attributes))
+
+    def _attribute(self, key: str) -> None:
+        if self.term.operator in _ORDER:
+            number, compare = self._number(), _COMPARE[self.term.operator]
+            self.where.tests.append(
+                lambda span, _: (
+                    (found := number_of(span.attributes, key)) is not None
+                    and compare(found, number)
+                )
+            )
+            return
+        self._wants(SPANS.pair(key, self.term.value))
+        self._test(lambda span, _: attribute_of(span.attributes, key), self.term.value)
+
+    def _duration(self) -> None:
+        length = self._nanoseconds()
+        if self.term.operator in {">", ">="}:
+            self.where.add(f"longest {self.term.operator} ?", length)
+        self._test(
+            lambda span, _: max(span.end_time_unix_nano - span.start_time_unix_nano, 0), length
+        )
+
+    def _age(self) -> None:
+        at = max(self.now - self._nanoseconds(), 0)
+        younger = self.term.operator in {"<", "<="}
+        self.where.add("last >= ?" if younger else "first <= ?", at)
+        compare = _COMPARE[self.term.operator]
+        self.where.tests.append(lambda span, _: compare(at, span.start_time_unix_nano))
+
+    def _status(self) -> None:
+        value = self._one_of(_SPAN_STATUS)
+        if value == "error":
+            self._wants(SPANS.element("status=error"))
+        self._test(lambda span, _: span.status.code, _SPAN_STATUS[value])
+
+    def _text(self, name: str) -> None:
+        value = self.term.value
+        if name in {"trace", "span"}:
+            wanted = self._id(name)
+            if (name, self.term.operator) == ("trace", "="):
+                self.where.add("id IN (SELECT block FROM block_traces WHERE trace_id = ?)", wanted)
+            self._test(lambda span, _: getattr(span, f"{name}_id"), wanted)
+        elif name == "service":
+            self._wants(SPANS.element(f"service={value}"))
+            self._test(lambda _, service: service, value)
+        elif name == "name":
+            self._wants(SPANS.element(f"name={value}"))
+            self._test(lambda span, _: span.name, value)
+        else:
+            key = _KEYS["spans"][name]
+            self._wants(SPANS.pair(key, value))
+            self._test(lambda span, _: attribute_of(span.attributes, key), value)
+
+
+_COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
 #: A level's severity numbers go this far beyond its lowest.
 _STEPS: Final = 3
-
-
-def signature_conditions(bits: int) -> Iterator[tuple[str, int]]:
-    """Yield the conditions on the three columns of a signature."""
-    for column, part in zip(("s0", "s1", "s2"), signature.integers(bits), strict=True):
-        if part:
-            yield f"{column} & ? = ?", part

@@ -17,12 +17,14 @@ __all__ = ["Retention"]
 
 _ITEMS_PER_MARK: Final = 20_000
 _SECONDS_PER_MARK: Final = 60
+_TRACE_ID: Final = 16
 _MOST_DROPS: Final = 4  # at a time, so that a request does not wait for long
 #: Seconds by which the noted use of a resource may lag.
 _LAG: Final = 120
 
 _NEWEST: Final = (
-    "SELECT ifnull((SELECT max(id) FROM spans), 0), ifnull((SELECT max(id) FROM logs), 0),"
+    "SELECT ifnull((SELECT max(id) FROM blocks), 0), ifnull((SELECT max(id) FROM roots), 0),"
+    " ifnull((SELECT max(id) FROM logs), 0),"
     " ifnull((SELECT max(id) FROM points), 0), ifnull((SELECT max(id) FROM exemplars), 0)"
 )
 #: What the newest items need, however old they are.
@@ -30,7 +32,7 @@ _KEPT: Final = {
     "series": "SELECT series FROM points WHERE id = (SELECT max(id) FROM points)",
     **{
         table: f"SELECT {column} FROM series"  # noqa: S608
-        f" UNION SELECT {column} FROM spans WHERE id = (SELECT max(id) FROM spans)"
+        f" UNION SELECT {column} FROM blocks WHERE id = (SELECT max(id) FROM blocks)"
         f" UNION SELECT {column} FROM logs WHERE id = (SELECT max(id) FROM logs)"
         for table, column in (("resources", "resource"), ("scopes", "scope"))
     },
@@ -65,14 +67,14 @@ class Retention:
         """Make a mark and drop what is too old or too much."""
         newest = db.execute(_NEWEST).fetchone()
         last = db.execute(
-            "SELECT span, log, point, exemplar FROM marks ORDER BY rowid DESC LIMIT 1"
+            "SELECT block, root, log, point, exemplar FROM marks ORDER BY rowid DESC LIMIT 1"
         ).fetchone()
-        if newest != (last or (0, 0, 0, 0)):
-            db.execute("INSERT INTO marks VALUES (?, ?, ?, ?, ?)", (now, *newest))
+        if newest != (last or (0, 0, 0, 0, 0)):
+            db.execute("INSERT INTO marks VALUES (?, ?, ?, ?, ?, ?)", (now, *newest))
         self._items, self._marked = 0, now
         for _ in range(_MOST_DROPS):
             oldest = db.execute(
-                "SELECT rowid, time, span, log, point, exemplar FROM marks ORDER BY rowid LIMIT 1"
+                "SELECT rowid, time, block, root, log, point, exemplar FROM marks ORDER BY rowid LIMIT 1"
             ).fetchone()
             if oldest is None:
                 break
@@ -92,13 +94,35 @@ def _size(db: sqlite3.Connection) -> int:
 
 
 def _drop(db: sqlite3.Connection, oldest: tuple[int, ...]) -> None:
-    mark, time, span, log, point, exemplar = oldest
-    db.execute(
-        "DELETE FROM runs WHERE trace_id IN (SELECT trace_id FROM spans WHERE id <= ?)"
-        " AND NOT EXISTS (SELECT 1 FROM spans WHERE spans.trace_id = runs.trace_id AND id > ?)",
-        (span, span),
+    mark, time, block, root, log, point, exemplar = oldest
+    newest = "(SELECT max(id) FROM blocks)"
+    dropped = db.execute(
+        "SELECT block, traces FROM block_data"  # noqa: S608
+        f" WHERE block <= ? AND block < {newest}",
+        (block,),
+    ).fetchall()
+    pairs = [
+        (traces[at : at + _TRACE_ID], number)
+        for number, traces in dropped
+        for at in range(0, len(traces), _TRACE_ID)
+    ]
+    db.executemany("DELETE FROM block_traces WHERE trace_id = ? AND block = ?", pairs)
+    db.executemany(
+        "DELETE FROM runs WHERE trace_id = ?1"
+        " AND NOT EXISTS (SELECT 1 FROM block_traces WHERE block_traces.trace_id = ?1)",
+        [(trace,) for trace in {trace for trace, _ in pairs}],
     )
-    for table, last in (("spans", span), ("logs", log), ("points", point), ("exemplars", exemplar)):
+    db.execute(
+        f"DELETE FROM block_data WHERE block <= ? AND block < {newest}",  # noqa: S608
+        (block,),
+    )
+    for table, last in (
+        ("blocks", block),
+        ("roots", root),
+        ("logs", log),
+        ("points", point),
+        ("exemplars", exemplar),
+    ):
         # The newest stays, or SQLite would give its number again.
         db.execute(
             f"DELETE FROM {table} WHERE id <= ? AND id < (SELECT max(id) FROM {table})",  # noqa: S608

@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from otel_pipeline.local.signature import SPANS
 from otel_pipeline.local.store import StoreError
 
 __all__ = ["VERSION", "default_path", "open_file", "open_memory"]
@@ -24,16 +25,24 @@ CREATE TABLE resources (
 CREATE TABLE scopes (
     id INTEGER PRIMARY KEY, digest BLOB UNIQUE, raw BLOB, used INTEGER
 );
-CREATE TABLE spans (
+CREATE TABLE blocks (           -- of spans that came together, see decode.py
     id INTEGER PRIMARY KEY,     -- the order in which they came
-    trace_id BLOB, span_id BLOB, parent_id BLOB, resource INTEGER, scope INTEGER, name TEXT,
-    kind INTEGER, start INTEGER, duration INTEGER, status INTEGER,  -- nanoseconds
-    s0 INTEGER, s1 INTEGER, s2 INTEGER,                             -- see signature.py
-    raw BLOB                                                        -- as it came
+    resource INTEGER, scope INTEGER, spans INTEGER,
+    first INTEGER, last INTEGER, longest INTEGER,                   -- nanoseconds
+    {columns}                                                       -- see signature.py
 );
-CREATE UNIQUE INDEX spans_by_trace ON spans (trace_id, span_id);
-CREATE INDEX spans_by_start ON spans (start, duration, s0, s1, s2);
-CREATE INDEX roots_by_start ON spans (start) WHERE parent_id IS NULL;
+CREATE TABLE block_data (       -- beside it, so that a search reads little
+    block INTEGER PRIMARY KEY, traces BLOB, raw BLOB
+);
+CREATE TABLE block_traces (
+    trace_id BLOB, block INTEGER, PRIMARY KEY (trace_id, block)
+) WITHOUT ROWID;
+CREATE TABLE roots (            -- spans without a parent
+    id INTEGER PRIMARY KEY,
+    block INTEGER, resource INTEGER, trace_id BLOB, span_id BLOB, name TEXT, start INTEGER,
+    duration INTEGER, status INTEGER, UNIQUE (trace_id, span_id)
+);
+CREATE INDEX roots_by_start ON roots (start);
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY,
     run_id TEXT, pipeline TEXT, service TEXT, trace_id BLOB, start INTEGER, duration INTEGER,
@@ -65,9 +74,9 @@ CREATE TABLE exemplars (
 CREATE UNIQUE INDEX exemplars_by_series ON exemplars (series, time, trace_id, span_id);
 CREATE INDEX exemplars_by_trace ON exemplars (trace_id);
 CREATE TABLE marks (            -- what had come when, so that the oldest can go
-    time INTEGER, span INTEGER, log INTEGER, point INTEGER, exemplar INTEGER
+    time INTEGER, block INTEGER, root INTEGER, log INTEGER, point INTEGER, exemplar INTEGER
 );
-"""
+""".replace("{columns}", ", ".join(f"{name} INTEGER" for name in SPANS.columns))
 
 
 def default_path() -> Path:

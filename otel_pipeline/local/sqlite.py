@@ -15,13 +15,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_pipeline.local import reading
+from otel_pipeline.local import reading, traces
 from otel_pipeline.local.decode import Decoder, Origin, Rejects, resource_of, service_of
 from otel_pipeline.local.limits import MAX_QUERY
 from otel_pipeline.local.retention import Retention
 from otel_pipeline.local.schema import open_file, open_memory
+from otel_pipeline.local.signature import SPANS
 from otel_pipeline.local.store import DEFAULT_MAX_AGE, DEFAULT_MAX_BYTES, Added, StoreError
-from otel_pipeline.local.wire import scopes_of
+from otel_pipeline.local.wire import Group, scopes_of
 from otel_pipeline.semconv import Signal
 
 if TYPE_CHECKING:
@@ -29,15 +30,18 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from otel_pipeline.local.decode import Run, Series
+    from otel_pipeline.local.decode import Block, Run, Series
     from otel_pipeline.local.store import Question
 
 __all__ = ["SqliteStore"]
 
-_INSERT_SPAN: Final = (
-    "INSERT OR IGNORE INTO spans (trace_id, span_id, parent_id, resource, scope, name, kind, start,"
-    " duration, status, s0, s1, s2, raw)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_BLOCK: Final = (
+    "INSERT INTO blocks (resource, scope, spans, first, last, longest, "  # noqa: S608
+    f"{', '.join(SPANS.columns)}) VALUES (?, ?, ?, ?, ?, ?{', ?' * SPANS.parts})"
+)
+_INSERT_ROOT: Final = (
+    "INSERT OR IGNORE INTO roots (block, resource, trace_id, span_id, name, start, duration,"
+    " status) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _INSERT_LOG: Final = (
     "INSERT INTO logs (time, severity, trace_id, span_id, resource, scope, body, s0, s1, s2, raw)"
@@ -154,9 +158,10 @@ class SqliteStore:
         runs: dict[tuple[str, ...], Run] = {}
         count = 0
         for resource, scope, items in scopes_of(body):
-            rows = self._decoder.spans(items, self._origin(db, resource, scope, now), runs, bad)
-            db.executemany(_INSERT_SPAN, rows)
-            count += len(rows)
+            origin = self._origin(db, resource, scope, now)
+            for block in self._decoder.spans(items, origin, runs, bad):
+                _insert_block(db, block, origin)
+                count += len(block.spans)
         db.executemany(
             _UPSERT_RUN,
             (
@@ -333,17 +338,17 @@ class SqliteStore:
     def traces(self, question: Question) -> str:
         """Return a page of traces; see `Store`."""
         with self._reader() as db:
-            return reading.traces(db, question)
+            return traces.page(db, question)
 
     def trace(self, trace_id: bytes) -> str:
         """Return the outline of a trace; see `Store`."""
         with self._reader() as db:
-            return reading.trace(db, trace_id)
+            return traces.trace(db, trace_id)
 
     def span(self, trace_id: bytes, span_id: bytes) -> str:
         """Return everything about a span; see `Store`."""
         with self._reader() as db:
-            return reading.span(db, trace_id, span_id)
+            return traces.span(db, trace_id, span_id)
 
     def logs(self, question: Question) -> str:
         """Return a page of log lines; see `Store`."""
@@ -369,6 +374,27 @@ class SqliteStore:
             yield from requests
             if not after:
                 return
+
+
+def _insert_block(db: sqlite3.Connection, block: Block, origin: Origin) -> None:
+    number = db.execute(
+        _INSERT_BLOCK,
+        (
+            origin.resource,
+            origin.scope,
+            len(block.spans),
+            block.first,
+            block.last,
+            block.longest,
+            *SPANS.integers(block.bits),
+        ),
+    ).lastrowid
+    raw = Group(items=block.spans).SerializeToString()
+    db.execute("INSERT INTO block_data VALUES (?, ?, ?)", (number, b"".join(block.traces), raw))
+    db.executemany(
+        "INSERT INTO block_traces VALUES (?, ?)", [(trace, number) for trace in block.traces]
+    )
+    db.executemany(_INSERT_ROOT, [(number, origin.resource, *root) for root in block.roots])
 
 
 _LONGEST_CACHED: Final = 16_384

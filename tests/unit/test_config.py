@@ -111,6 +111,8 @@ def test_without_settings_the_defaults_hold() -> None:
         "spool_dir": "auto",
         "spool_max_bytes": 268435456,
         "spool_max_age": 86400.0,
+        "local": False,
+        "local_token": None,
         "config_file": None,
         "settings": None,
         "warnings": (),
