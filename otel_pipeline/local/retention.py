@@ -74,7 +74,8 @@ class Retention:
         self._items, self._marked = 0, now
         for _ in range(_MOST_DROPS):
             oldest = db.execute(
-                "SELECT rowid, time, block, root, log, point, exemplar FROM marks ORDER BY rowid LIMIT 1"
+                "SELECT rowid, time, block, root, log, point, exemplar FROM marks"
+                " ORDER BY rowid LIMIT 1"
             ).fetchone()
             if oldest is None:
                 break

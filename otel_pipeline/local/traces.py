@@ -89,9 +89,10 @@ def _candidates(db: sqlite3.Connection, question: Question) -> Iterator[tuple[in
     if question.before:
         where.add("id < ?", sql.cursor(question.before)[1])
     rows = db.execute(
-        f"SELECT id, service, raw FROM (SELECT * FROM blocks{sql.conditions(where)}"  # noqa: S608
-        " ORDER BY id DESC) JOIN block_data ON block = id"
-        " LEFT JOIN (SELECT id AS number, service FROM resources) ON number = resource",
+        f"SELECT id, service, raw FROM (SELECT * FROM blocks{sql.conditions(where)})"  # noqa: S608
+        " CROSS JOIN block_data ON block = id"
+        " LEFT JOIN (SELECT id AS number, service FROM resources) ON number = resource"
+        " ORDER BY id DESC",
         where.parameters,
     )
     for number, service, raw in rows:
@@ -240,11 +241,11 @@ def export_spans(db: sqlite3.Connection, filter_text: str, after: int) -> tuple[
     rows = db.execute(
         "SELECT id, service, data.raw, head, scope_head FROM"  # noqa: S608
         f" (SELECT * FROM blocks{sql.conditions(where)} ORDER BY id LIMIT ?)"
-        " JOIN block_data AS data ON data.block = id"
+        " CROSS JOIN block_data AS data ON data.block = id"
         " LEFT JOIN (SELECT id AS number, service, raw AS head FROM resources)"
         " ON number = resource"
         " LEFT JOIN (SELECT id AS scope_number, raw AS scope_head FROM scopes)"
-        " ON scope_number = scope",
+        " ON scope_number = scope ORDER BY id",
         (*where.parameters, _BLOCKS_PER_EXPORT),
     ).fetchall()
     requests = []
