@@ -15,7 +15,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otel_pipeline.local.attributes import Dictionary, text_of
-from otel_pipeline.local.limits import MAX_ATTRIBUTES, MAX_ITEM
+from otel_pipeline.local.limits import MAX_ATTRIBUTES, MAX_ITEM, MAX_ITEMS
 from otel_pipeline.local.signature import LOGS, SPANS
 from otel_pipeline.local.wire import (
     BadRequestError,
@@ -25,6 +25,7 @@ from otel_pipeline.local.wire import (
     OuterMetric,
     Points,
     SpanAttributes,
+    TooLargeError,
 )
 from otel_pipeline.semconv import RECORD_STATUSES, Attr
 
@@ -376,6 +377,9 @@ class Decoder:
             origin: Where they came from.
             series_id: Returns the number of a series in the store.
             bad: Takes what is left out.
+
+        Raises:
+            TooLargeError: There are more points than the limit.
         """
         rows: list[tuple[Any, ...]] = []
         exemplars: list[tuple[Any, ...]] = []
@@ -391,6 +395,8 @@ class Decoder:
             )
             setattr(outer, kind, without.SerializeToString())
             metric = outer.SerializeToString()
+            if len(rows) + len(points.data_points) > MAX_ITEMS:
+                raise TooLargeError(f"more than {MAX_ITEMS} data points in one request")
             for raw in points.data_points:
                 try:
                     point = _whole(KINDS[kind], raw)
@@ -401,7 +407,7 @@ class Decoder:
                     continue
                 number = series_id(series, origin)
                 rows.append((number, *row, raw))
-                exemplars += [(number, *exemplar) for exemplar in found]
+                exemplars += [(number, *one) for one in found[: MAX_ITEMS - len(exemplars)]]
         return rows, exemplars
 
 

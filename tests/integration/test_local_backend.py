@@ -139,7 +139,7 @@ def test_a_compressed_request_is_stored_before_it_is_answered(
 ) -> None:
     """When the answer is there another reader finds the spans."""
     body = spans(span(1, 1))
-    pack = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}[encoding]
+    pack: Any = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}[encoding]
     status, headers, answer = ask(
         backend.otlp.port,
         "POST",
@@ -292,8 +292,9 @@ def test_a_sender_is_told_to_come_again_when_the_store_cannot_keep_up(
             backend.otlp.port, "POST", "/v1/traces", spans(span(1, 1)), PROTOBUF
         )
         with grpc.insecure_channel(f"127.0.0.1:{backend.grpc_port}") as channel:
+            call: Any = channel.unary_unary(METHOD)
             with pytest.raises(grpc.RpcError) as raised:
-                channel.unary_unary(METHOD)(spans(span(1, 1)), timeout=10)
+                call(spans(span(1, 1)), timeout=10)
         store.released.set()
         first.join()
     error: Any = raised.value
@@ -308,7 +309,7 @@ def test_a_bad_grpc_request_is_refused(backend: LocalBackend) -> None:
     """What is not OTLP is an invalid argument, and too much is refused, compressed or not."""
     codes = []
     with grpc.insecure_channel(f"127.0.0.1:{backend.grpc_port}") as channel:
-        call = channel.unary_unary(METHOD)
+        call: Any = channel.unary_unary(METHOD)
         for body, compression in (
             (b"\x00\x01", grpc.Compression.NoCompression),
             (bytes(5 * 2**20), grpc.Compression.NoCompression),
@@ -348,7 +349,7 @@ def test_an_address_to_forward_to_must_be_one() -> None:
 
 def test_the_first_page_lists_runs_as_text(backend: LocalBackend) -> None:
     """Names stand on it as text, whatever they are."""
-    run = {"pipeline__name": "<script>alert(1)</script>", "pipeline__run__id": "r1"}
+    run: dict[str, Any] = {"pipeline__name": "<script>alert(1)</script>", "pipeline__run__id": "r1"}
     post(backend, spans(span(1, 1, pipeline__mode="batch", pipeline__status="success", **run)))
     status, headers, body = ask(backend.page.port, "GET", "/")
     assert status == 200
@@ -457,7 +458,7 @@ def test_with_a_token_nobody_is_answered_without_it(store: SqliteStore) -> None:
             )
             codes.append(ask(backend.page.port, "GET", "/api/runs", headers=headers)[0])
         with grpc.insecure_channel(f"127.0.0.1:{backend.grpc_port}") as channel:
-            call = channel.unary_unary(METHOD)
+            call: Any = channel.unary_unary(METHOD)
             assert call(body, timeout=10, metadata=[("authorization", f"Bearer {TOKEN}")]) == b""
             with pytest.raises(grpc.RpcError) as raised:
                 call(body, timeout=10)
@@ -467,7 +468,7 @@ def test_with_a_token_nobody_is_answered_without_it(store: SqliteStore) -> None:
 
 
 def test_the_link_to_the_page_works_once(store: SqliteStore) -> None:
-    """It leaves a cookie that only this host's pages send, and is of no use to who sees it later."""
+    """It leaves a cookie for this host alone, and is of no use to who sees it later."""
     with backend_on(store, token=TOKEN) as backend:
         path = backend.page_url.removeprefix(backend.page.url)
         first, headers, _ = ask(backend.page.port, "GET", path)

@@ -6,7 +6,6 @@ import json
 import sqlite3
 import stat
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +29,7 @@ from tests.local_data import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from otel_pipeline.local.store import Store
 
@@ -57,7 +57,7 @@ def names(store: Store, text: str) -> list[str]:
     return [one["name"] for one in found(store.traces(ask(text)))]
 
 
-RUN = {"pipeline__name": "orders", "pipeline__run__id": "r1"}
+RUN: dict[str, Any] = {"pipeline__name": "orders", "pipeline__run__id": "r1"}
 
 
 def test_an_empty_store_answers_with_empty_lists(store: Store) -> None:
@@ -294,7 +294,11 @@ def test_a_value_that_is_no_number_is_text(store: Store) -> None:
 )
 def test_spans_are_found_by_a_filter(store: Store, text: str, expected: list[str]) -> None:
     """A filter finds the spans that it describes, and no others."""
-    slow = {"pipeline__name": "p", "pipeline__stage": "load", "pipeline__run__id": "r"}
+    slow: dict[str, Any] = {
+        "pipeline__name": "p",
+        "pipeline__stage": "load",
+        "pipeline__run__id": "r",
+    }
     store.add(
         "traces",
         spans(
@@ -383,7 +387,7 @@ def test_an_export_takes_a_filter(store: Store) -> None:
 
 def test_bad_items_are_left_out_and_the_others_kept(store: Store) -> None:
     """A span without ids, with ids of a wrong length or an impossible time is rejected alone."""
-    bad = [
+    bad: list[dict[str, Any]] = [
         {**span(1, 1), "trace_id": b""},
         {**span(1, 1), "trace_id": bytes(16)},
         {**span(1, 1), "span_id": b"12"},
@@ -396,12 +400,15 @@ def test_bad_items_are_left_out_and_the_others_kept(store: Store) -> None:
         5,
         "a trace id of 0 bytes; it has 16",
     )
-    assert [row[0] for row in found(store.trace((1).to_bytes(16, "big")))] == [f"{9:016x}"]
+    assert [row[0] for row in json.loads(store.trace((1).to_bytes(16, "big")))["items"]] == [
+        f"{9:016x}"
+    ]
 
 
 def test_an_item_beyond_the_limits_is_left_out(store: Store) -> None:
     """Too many attributes, or one that is too large, reject their item alone."""
-    many = span(1, 1, **{f"a{number}": 1 for number in range(1_025)})
+    attributes: dict[str, Any] = {f"a{number}": 1 for number in range(1_025)}
+    many = span(1, 1, **attributes)
     large = span(1, 2, text="x" * 300_000)
     added = store.add("traces", spans(many, large, span(1, 3)))
     assert (added.stored, added.rejected, added.reason) == (1, 2, "1025 attributes; at most 1024")
@@ -483,7 +490,7 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version = 99")
     db.close()
     for write in (True, False):
-        with pytest.raises(StoreError, match="newer otel-pipeline .its version is 99.*upgrade"):
+        with pytest.raises(StoreError, match=r"newer otel-pipeline .its version is 99.*upgrade"):
             SqliteStore(path, write=write)
 
 

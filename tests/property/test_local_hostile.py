@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -17,12 +18,12 @@ from otel_pipeline.local.filters import FilterError
 from otel_pipeline.local.otlp_json import from_json, to_json
 from otel_pipeline.local.receiver import Receiver
 from otel_pipeline.local.sqlite import SqliteStore
-from otel_pipeline.local.store import Question
+from otel_pipeline.local.store import Added, Question
 from otel_pipeline.local.wire import BadRequestError, TooLargeError
 from tests.local_data import counter, histogram, log, logs, metrics, span, spans
 
 #: Ten thousand with OTEL_PIPELINE_STACK_MUTATIONS=10000; fewer by default, as it takes minutes.
-EXAMPLES = int(os.environ.get("OTEL_PIPELINE_STACK_MUTATIONS", "500"))
+EXAMPLES = int(os.environ.get("OTEL_PIPELINE_STACK_MUTATIONS", "300"))
 GOOD = {
     "traces": spans(
         span(1, 1, text="a", pipeline__name="p", pipeline__run__id="r", pipeline__mode="batch"),
@@ -81,9 +82,8 @@ def test_a_damaged_request_is_stored_or_refused(request: tuple[str, bytes, bool]
     try:
         added = _receiver.receive(signal, body, json=is_json)
     except (BadRequestError, TooLargeError) as error:
-        assert str(error)
-    else:
-        assert bool(added.rejected) == bool(added.reason)
+        added = Added(0, 1, str(error))
+    assert bool(added.rejected) == bool(added.reason)
     ask_everything(_store)
 
 
@@ -92,17 +92,20 @@ def test_any_bytes_are_stored_or_refused(signal: str, body: bytes, encoding: str
     """Random bytes, compressed or not, do no harm."""
     for sent in (body, gzip.compress(body)):
         for is_json in (False, True):
-            try:
+            with contextlib.suppress(BadRequestError, TooLargeError):
                 _receiver.receive(signal, sent, json=is_json, encoding=encoding)
-            except (BadRequestError, TooLargeError) as error:
-                assert str(error)
+    ask_everything(_store)
 
 
 @given(ANY_TEXT, ANY_TEXT, ANY_TEXT, ANY_TEXT)
 def test_any_name_comes_back_as_it_was_sent(name: str, service: str, key: str, value: str) -> None:
     """Names, keys and values may be any text: quotes, SQL, NUL, right-to-left."""
     with SqliteStore(None) as store:
-        run = {"pipeline__name": name, "pipeline__run__id": value, "pipeline__mode": "batch"}
+        run: dict[str, Any] = {
+            "pipeline__name": name,
+            "pipeline__run__id": value,
+            "pipeline__mode": "batch",
+        }
         item = {**span(1, 1, name=name, **run)}
         item["attributes"][key] = value
         store.add("traces", spans(item, service=service))
@@ -149,10 +152,8 @@ def test_any_value_is_found_by_a_filter(value: str, field: str) -> None:
 def test_any_filter_is_understood_or_refused(text: str) -> None:
     """A filter never fails otherwise than by saying what is wrong, for each kind of list."""
     for ask in (_store.runs, _store.traces, _store.logs, _store.metrics):
-        try:
+        with contextlib.suppress(FilterError):
             json.loads(ask(Question(text)))
-        except FilterError as error:
-            assert str(error)
 
 
 BOMBS = {
