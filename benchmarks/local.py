@@ -18,7 +18,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,10 +155,6 @@ class Server:
             raise RuntimeError(message)
         return content
 
-    def own_connections(self) -> Server:
-        """Return the same for another thread."""
-        return Server(self.pid, self.otlp, self.page)
-
     def cpu(self) -> float:
         """Return the processor seconds that it has used."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
@@ -289,10 +284,7 @@ def _answers(
 @contextlib.contextmanager
 def _ingesting(server: Server) -> Iterator[None]:
     """Store spans meanwhile, as fast as it goes."""
-    ended = threading.Event()
-    bodies = Requests()
     command = [sys.executable, "-c", _FEED, server.otlp]
-    del bodies, ended
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdin is not None
@@ -333,9 +325,8 @@ def _trace(server: Server) -> Callable[[int], str]:
 
 
 def _large_trace(server: Server) -> Callable[[int], str]:
-    found = json.loads(server.get("/api/traces?limit=1000"))["items"]
-    largest = max(found, key=lambda one: one["spans"])["trace_id"]
-    return lambda _: f"/api/traces/{largest}"
+    (last,) = json.loads(server.get("/api/traces?limit=1"))["items"]
+    return lambda _: f"/api/traces/{last['trace_id']}"
 
 
 def _search(text: str) -> Callable[[Server], Callable[[int], str]]:
