@@ -117,9 +117,8 @@ def text_of(value: Any) -> str:
     >>> [text_of(AnyValue(bool_value=True)), text_of(AnyValue(double_value=2.0))]
     ['true', '2']
     """
-    kind = value.WhichOneof("value")
-    if kind == "string_value":
-        text: str = value.string_value
+    text: str = value.string_value
+    if text:
         return text
     found = plain(value)
     if isinstance(found, float) and found.is_integer() and abs(found) < 1e15:  # noqa: PLR2004

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from otel_pipeline.local.attributes import Dictionary, text_of
 from otel_pipeline.local.limits import MAX_ATTRIBUTES, MAX_ITEM, MAX_ITEMS
@@ -24,7 +24,7 @@ from otel_pipeline.local.wire import (
     LogAttributes,
     OuterMetric,
     Points,
-    SpanAttributes,
+    RawSpan,
     TooLargeError,
 )
 from otel_pipeline.semconv import RECORD_STATUSES, Attr
@@ -199,8 +199,8 @@ class _Spans:
         seen: set[bytes] = set()
         for raw in items:
             try:
-                span = _whole(Span, raw)
-                attributes = SpanAttributes.FromString(raw).attributes
+                span = _whole(RawSpan, raw)
+                attributes = span.attributes
                 _check_span(span)
                 _check_count(attributes)
                 seen.update(attributes)

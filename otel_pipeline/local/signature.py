@@ -31,7 +31,8 @@ def words(text: str) -> list[str]:
     >>> words("Order #12 was LATE")
     ['order', '12', 'was', 'late']
     """
-    return _WORD.findall(text.lower())
+    lower = text.lower()
+    return [lower] if lower.isalnum() else _WORD.findall(lower)  # most are one word
 
 
 def union(parts: Iterable[int]) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.internal import api_implementation
 from google.protobuf.message import DecodeError
+from opentelemetry.proto.trace.v1 import trace_pb2
 
 from otel_pipeline.errors import CommandError
 from otel_pipeline.local.limits import MAX_GROUPS, MAX_ITEM, MAX_ITEMS
@@ -30,7 +31,7 @@ __all__ = [
     "LogAttributes",
     "OuterMetric",
     "Points",
-    "SpanAttributes",
+    "RawSpan",
     "TooLargeError",
     "check_protobuf",
     "request_of",
@@ -47,7 +48,8 @@ class TooLargeError(Exception):
 
 
 _Field = descriptor_pb2.FieldDescriptorProto
-_FIELDS: Final = {
+_TRACE: Final = ".opentelemetry.proto.trace.v1"
+_FIELDS: Final[dict[str, list[tuple[str, int, Any, bool]]]] = {
     # name, number, type, whether repeated
     "Request": [("groups", 1, _Field.TYPE_BYTES, True)],
     "Group": [
@@ -55,8 +57,26 @@ _FIELDS: Final = {
         ("items", 2, _Field.TYPE_BYTES, True),
         ("schema_url", 3, _Field.TYPE_STRING, False),
     ],
-    # The attributes of a span and of a log record, each as it came.
-    "SpanAttributes": [("attributes", 9, _Field.TYPE_BYTES, True)],
+    # A span and a log record whose attributes stay as they came; the rest is read as usual, so
+    # that whatever is wrong with it shows.
+    "RawSpan": [
+        ("trace_id", 1, _Field.TYPE_BYTES, False),
+        ("span_id", 2, _Field.TYPE_BYTES, False),
+        ("trace_state", 3, _Field.TYPE_STRING, False),
+        ("parent_span_id", 4, _Field.TYPE_BYTES, False),
+        ("name", 5, _Field.TYPE_STRING, False),
+        ("kind", 6, _Field.TYPE_INT32, False),
+        ("start_time_unix_nano", 7, _Field.TYPE_FIXED64, False),
+        ("end_time_unix_nano", 8, _Field.TYPE_FIXED64, False),
+        ("attributes", 9, _Field.TYPE_BYTES, True),
+        ("dropped_attributes_count", 10, _Field.TYPE_UINT32, False),
+        ("events", 11, f"{_TRACE}.Span.Event", True),
+        ("dropped_events_count", 12, _Field.TYPE_UINT32, False),
+        ("links", 13, f"{_TRACE}.Span.Link", True),
+        ("dropped_links_count", 14, _Field.TYPE_UINT32, False),
+        ("status", 15, f"{_TRACE}.Status", False),
+        ("flags", 16, _Field.TYPE_FIXED32, False),
+    ],
     "LogAttributes": [("attributes", 6, _Field.TYPE_BYTES, True)],
     # A metric; what holds its points is one of five fields.
     "OuterMetric": [
@@ -79,14 +99,21 @@ _FIELDS: Final = {
 
 def _messages() -> dict[str, Any]:
     file = descriptor_pb2.FileDescriptorProto(
-        name="otel_pipeline/local.proto", package="otel_pipeline.local", syntax="proto3"
+        name="otel_pipeline/local.proto",
+        package="otel_pipeline.local",
+        syntax="proto3",
+        dependency=[trace_pb2.DESCRIPTOR.name],
     )
     for name, fields in _FIELDS.items():
         message = file.message_type.add(name=name)
         for field, number, kind, repeated in fields:
             label = _Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
-            message.field.add(name=field, number=number, type=kind, label=label)
-    pool = descriptor_pool.DescriptorPool()
+            added = message.field.add(name=field, number=number, label=label)
+            if isinstance(kind, str):
+                added.type, added.type_name = _Field.TYPE_MESSAGE, kind
+            else:
+                added.type = kind
+    pool = descriptor_pool.Default()  # where OTLP's own messages are
     pool.AddSerializedFile(file.SerializeToString())
     return {
         name: message_factory.GetMessageClass(
@@ -100,7 +127,7 @@ _MESSAGES: Final = _messages()
 _Request: Final = _MESSAGES["Request"]
 #: A resource with its scopes, or a scope with its items: `head`, `items`, `schema_url`.
 Group: Final = _MESSAGES["Group"]
-SpanAttributes: Final = _MESSAGES["SpanAttributes"]
+RawSpan: Final = _MESSAGES["RawSpan"]
 LogAttributes: Final = _MESSAGES["LogAttributes"]
 OuterMetric: Final = _MESSAGES["OuterMetric"]
 Points: Final = _MESSAGES["Points"]
