@@ -325,7 +325,7 @@ def _trace(server: Server) -> Callable[[int], str]:
 
 
 def _large_trace(server: Server) -> Callable[[int], str]:
-    (last,) = json.loads(server.get("/api/traces?limit=1"))["items"]
+    (last,) = json.loads(server.get("/api/traces?limit=1&filter=service:benchmark"))["items"]
     return lambda _: f"/api/traces/{last['trace_id']}"
 
 

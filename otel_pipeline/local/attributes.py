@@ -152,8 +152,8 @@ def says(wanted: str, text: str, pairs: Iterable[Any]) -> bool:
         text: The text.
         pairs: The attributes.
     """
-    inside = f" {wanted} "
+    first, inside = wanted.partition(" ")[0], f" {wanted} "
     return any(
-        inside in f" {' '.join(words(one))} "
+        first in one.lower() and inside in f" {' '.join(words(one))} "
         for one in itertools.chain([text], (text_of(pair.value) for pair in pairs))
     )

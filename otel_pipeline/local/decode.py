@@ -191,7 +191,6 @@ class _Spans:
         self._names = names
         self._service = origin.service
         self._runs = runs
-        self._of_service = SPANS.element(f"service={origin.service}")
 
     def block(self, items: list[bytes], bad: Rejects) -> Block | None:
         """Return a block of the items, or None if none of them can be stored."""
@@ -218,7 +217,7 @@ class _Spans:
     def _look(self, seen: set[bytes]) -> tuple[int, dict[bytes, Known]]:
         """Return the bits of attributes, and those that are about runs."""
         known, learn = self._known, self._learn
-        bits = self._of_service
+        bits = 0
         told = {}
         for raw in seen:
             found = known(raw) or learn(raw)

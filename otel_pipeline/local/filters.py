@@ -76,13 +76,13 @@ class Where:
         sql: Conditions, all of which must hold; may be empty.
         parameters: The values of their question marks.
         bits: What a row's signature must have.
-        tests: What must hold of a span, given with its service.
+        tests: What must hold of a span.
     """
 
     sql: list[str] = field(default_factory=list)
     parameters: list[Any] = field(default_factory=list)
     bits: int = 0
-    tests: list[Callable[[Any, str], bool]] = field(default_factory=list)
+    tests: list[Callable[[Any], bool]] = field(default_factory=list)
 
     def add(self, sql: str, *parameters: object) -> None:
         """Add a condition."""
@@ -348,9 +348,9 @@ class _Compiler:
 class _SpanCompiler(_Compiler):
     """Makes tests of spans, and conditions on the blocks that they are in."""
 
-    def _test(self, of: Callable[[Any, str], Any], value: object) -> None:
+    def _test(self, of: Callable[[Any], Any], value: object) -> None:
         compare = _COMPARE[self.term.operator]
-        self.where.tests.append(lambda span, service: compare(of(span, service), value))
+        self.where.tests.append(lambda span: compare(of(span), value))
 
     def _wants(self, bits: int) -> None:
         if self.term.operator == "=":
@@ -359,41 +359,39 @@ class _SpanCompiler(_Compiler):
     def _words(self) -> None:
         wanted = self._wanted()
         self.where.bits |= SPANS.phrase(wanted)
-        self.where.tests.append(lambda span, _: says(wanted, span.name, span.attributes))
+        self.where.tests.append(lambda span: says(wanted, span.name, span.attributes))
 
     def _attribute(self, key: str) -> None:
         if self.term.operator in _ORDER:
             number, compare = self._number(), _COMPARE[self.term.operator]
             self.where.tests.append(
-                lambda span, _: (
+                lambda span: (
                     (found := number_of(span.attributes, key)) is not None
                     and compare(found, number)
                 )
             )
             return
         self._wants(SPANS.pair(key, self.term.value))
-        self._test(lambda span, _: attribute_of(span.attributes, key), self.term.value)
+        self._test(lambda span: attribute_of(span.attributes, key), self.term.value)
 
     def _duration(self) -> None:
         length = self._nanoseconds()
         if self.term.operator in {">", ">="}:
             self.where.add(f"longest {self.term.operator} ?", length)
-        self._test(
-            lambda span, _: max(span.end_time_unix_nano - span.start_time_unix_nano, 0), length
-        )
+        self._test(lambda span: max(span.end_time_unix_nano - span.start_time_unix_nano, 0), length)
 
     def _age(self) -> None:
         at = max(self.now - self._nanoseconds(), 0)
         younger = self.term.operator in {"<", "<="}
         self.where.add("last >= ?" if younger else "first <= ?", at)
         compare = _COMPARE[self.term.operator]
-        self.where.tests.append(lambda span, _: compare(at, span.start_time_unix_nano))
+        self.where.tests.append(lambda span: compare(at, span.start_time_unix_nano))
 
     def _status(self) -> None:
         value = self._one_of(_SPAN_STATUS)
         if value == "error":
             self._wants(SPANS.element("status=error"))
-        self._test(lambda span, _: span.status.code, _SPAN_STATUS[value])
+        self._test(lambda span: span.status.code, _SPAN_STATUS[value])
 
     def _text(self, name: str) -> None:
         value = self.term.value
@@ -401,17 +399,17 @@ class _SpanCompiler(_Compiler):
             wanted = self._id(name)
             if (name, self.term.operator) == ("trace", "="):
                 self.where.add("id IN (SELECT block FROM block_traces WHERE trace_id = ?)", wanted)
-            self._test(lambda span, _: getattr(span, f"{name}_id"), wanted)
+            self._test(lambda span: getattr(span, f"{name}_id"), wanted)
         elif name == "service":
-            self._wants(SPANS.element(f"service={value}"))
-            self._test(lambda _, service: service, value)
+            chosen = f"SELECT id FROM resources WHERE service {self.term.operator} ?"  # noqa: S608
+            self.where.add(f"resource IN ({chosen})", value)
         elif name == "name":
             self._wants(SPANS.element(f"name={value}"))
-            self._test(lambda span, _: span.name, value)
+            self._test(lambda span: span.name, value)
         else:
             key = _KEYS["spans"][name]
             self._wants(SPANS.pair(key, value))
-            self._test(lambda span, _: attribute_of(span.attributes, key), value)
+            self._test(lambda span: attribute_of(span.attributes, key), value)
 
 
 _COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {

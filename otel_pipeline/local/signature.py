@@ -20,6 +20,7 @@ __all__ = ["LOGS", "SPANS", "Signature", "union", "words"]
 
 _PART: Final = 63  # SQLite's integers have 64 bits with their sign
 _MASK: Final = (1 << _PART) - 1
+_MIX: Final = 0x9E3779B97F4A7C15  # of the golden ratio, as in Fibonacci hashing
 _LONGEST: Final = 8_192  # characters of a text whose words are looked at
 
 _WORD = re.compile(r"\w+")
@@ -75,7 +76,8 @@ class Signature:
 
     def element(self, text: str) -> int:
         """Return the bits of one thing that an item has."""
-        number, width, bits = crc32(text.encode()), self._width, self._bits
+        # CRC keeps likeness, and the product does not: numbers of customers are much alike.
+        number, width, bits = crc32(text.encode()) * _MIX >> 16, self._width, self._bits
         rest = number // width
         return bits[number % width] | bits[rest % width] | bits[rest // width % width]
 

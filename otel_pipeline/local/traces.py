@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +15,7 @@ from otel_pipeline.local.attributes import plain_attributes
 from otel_pipeline.local.filters import compile_filter
 from otel_pipeline.local.series import iso
 from otel_pipeline.local.signature import SPANS
-from otel_pipeline.local.wire import Group, request_of
+from otel_pipeline.local.wire import Group, RawSpan, request_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -98,8 +99,8 @@ def _candidates(db: sqlite3.Connection, question: Question) -> Iterator[tuple[in
     for number, service, raw in rows:
         spans = [
             one
-            for item in Group.FromString(raw).items
-            if all(test(one := Span.FromString(item), service or "") for test in where.tests)
+            for one in map(Span.FromString, Group.FromString(raw).items)
+            if all(test(one) for test in where.tests)
         ]
         if spans:
             yield number, service, spans
@@ -129,21 +130,13 @@ def trace(db: sqlite3.Connection, trace_id: bytes) -> str:
     """Return the outline of a trace."""
     rows: dict[bytes, tuple[Any, ...]] = {}  # a span that was sent twice is shown once
     for resource, raw in _spans_of(db, trace_id):
-        for item in Group.FromString(raw).items:
-            if trace_id in item:
-                one = Span.FromString(item)
-                if one.trace_id == trace_id:
-                    rows.setdefault(
-                        one.span_id,
-                        (
-                            one.parent_span_id.hex(),
-                            one.name,
-                            resource,
-                            one.start_time_unix_nano,
-                            _duration(one),
-                            _status(one),
-                        ),
-                    )
+        # Attributes are left as they came: nobody looks at them here.
+        for one in map(RawSpan.FromString, Group.FromString(raw).items):
+            if one.trace_id == trace_id and one.span_id not in rows:
+                start, end = one.start_time_unix_nano, one.end_time_unix_nano
+                length = end - start if end > start else 0
+                parent, name = one.parent_span_id.hex(), one.name
+                rows[one.span_id] = (parent, name, resource, start, length, _status(one))
     if not rows:
         return json.dumps({"trace_id": trace_id.hex(), "items": []})
     start = min(row[3] for row in rows.values())
@@ -239,22 +232,22 @@ def export_spans(db: sqlite3.Connection, filter_text: str, after: int) -> tuple[
     sql.add_signature(where, SPANS)
     where.add("id > ?", after)
     rows = db.execute(
-        "SELECT id, service, data.raw, head, scope_head FROM"  # noqa: S608
+        "SELECT id, data.raw, head, scope_head FROM"  # noqa: S608
         f" (SELECT * FROM blocks{sql.conditions(where)} ORDER BY id LIMIT ?)"
         " CROSS JOIN block_data AS data ON data.block = id"
-        " LEFT JOIN (SELECT id AS number, service, raw AS head FROM resources)"
+        " LEFT JOIN (SELECT id AS number, raw AS head FROM resources)"
         " ON number = resource"
         " LEFT JOIN (SELECT id AS scope_number, raw AS scope_head FROM scopes)"
         " ON scope_number = scope ORDER BY id",
         (*where.parameters, _BLOCKS_PER_EXPORT),
     ).fetchall()
     requests = []
-    for _, service, raw, head, scope_head in rows:
-        items = [
-            item
-            for item in Group.FromString(raw).items
-            if all(test(Span.FromString(item), service or "") for test in where.tests)
-        ]
+    for _, raw, head, scope_head in rows:
+        items = list(Group.FromString(raw).items)
+        if where.tests:
+            spans = map(Span.FromString, items)
+            keep = [all(test(one) for test in where.tests) for one in spans]
+            items = list(itertools.compress(items, keep))
         if items:
             requests.append(request_of(head or b"", scope_head or b"", items))
     return requests, rows[-1][0] if len(rows) == _BLOCKS_PER_EXPORT else 0
