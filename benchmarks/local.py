@@ -6,6 +6,7 @@ asked with a million spans stored.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import http.client
@@ -225,7 +226,7 @@ def _full() -> Server:
     """Return a backend that has the spans, and one trace of 10,000; it ends with this process."""
     undo = contextlib.ExitStack()
     server = undo.enter_context(ui())
-    _LEFT_OPEN.append(undo)
+    atexit.register(undo.close)
     requests = Requests()
     since = time.perf_counter()
     for _ in range(_STORED // _SPANS):
@@ -239,9 +240,6 @@ def _full() -> Server:
         file=sys.stderr,
     )
     return server
-
-
-_LEFT_OPEN: list[contextlib.ExitStack] = []
 
 
 def _slowest(server: Server, path: Callable[[int], str], questions: int) -> Work:
