@@ -278,8 +278,10 @@ def test_a_sender_is_told_to_come_again_when_memory_is_short(backend: LocalBacke
     "begun",
     [
         b"POST /v1/traces HTTP/1.1\r\nHost: local",
-        b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
-        b"Content-Type: application/x-protobuf\r\n\r\nhalf",
+        (
+            b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+            b"Content-Type: application/x-protobuf\r\n\r\nhalf"
+        ),
     ],
 )
 def test_a_slow_sender_is_let_go(
