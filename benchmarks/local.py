@@ -134,6 +134,7 @@ class Server:
     pid: int
     otlp: str
     page: str = ""
+    large_trace: str = ""
     _connections: dict[str, http.client.HTTPConnection] = field(default_factory=dict)
 
     def post(self, body: bytes) -> None:
@@ -233,6 +234,8 @@ def _full() -> Server:
         server.post(requests.next())
     took = time.perf_counter() - since
     server.post(Requests(10_000, 1).next())
+    (last,) = json.loads(server.get("/api/traces?limit=1&filter=service:benchmark"))["items"]
+    server.large_trace = last["trace_id"]
     print(
         f"{_STORED} spans stored at {_STORED / took:.0f} a second,"
         f" {_STORED / server.cpu():.0f} a processor second;"
@@ -323,8 +326,7 @@ def _trace(server: Server) -> Callable[[int], str]:
 
 
 def _large_trace(server: Server) -> Callable[[int], str]:
-    (last,) = json.loads(server.get("/api/traces?limit=1&filter=service:benchmark"))["items"]
-    return lambda _: f"/api/traces/{last['trace_id']}"
+    return lambda _: f"/api/traces/{server.large_trace}"
 
 
 def _search(text: str) -> Callable[[Server], Callable[[int], str]]:
