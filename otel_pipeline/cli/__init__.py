@@ -26,7 +26,9 @@ COMMANDS: Final = {
     "doctor": "check that telemetry arrives, and say what to do where it does not",
     "env": "show every setting, its value, where it comes from and what it means",
     "quality": "look at data: what it looks like, and whether it is as it should be",
+    "query": "ask the local backend for runs, traces, log lines and metrics",
     "spool": "show, send or drop what waits on disk for a collector that was away",
+    "ui": "receive telemetry on this machine, keep it and show it",
 }
 
 _USAGE_ERROR = 2

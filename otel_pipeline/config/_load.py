@@ -23,7 +23,7 @@ from otel_pipeline.config._model import (
     Setting,
     SignalConfig,
 )
-from otel_pipeline.config._options import OPTIONS, OTLP_FIELDS
+from otel_pipeline.config._options import LOCAL_DEFAULTS, OPTIONS, OTLP_FIELDS
 from otel_pipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ _PREFIX = "OTEL_PIPELINE_"
 #: Variables of the programs that the library is tested with, not of the library.
 _TEST_STACK = "OTEL_PIPELINE_STACK_"
 _CONFIG_FILE = "OTEL_CONFIG_FILE"
+_LOCAL = "OTEL_PIPELINE_LOCAL"
 _MERGED = {"resource_attributes"}  # what is given as an argument is added to the variable's
 _SERVICE_NAME = "service.name"
 _SERVICE_VERSION = ATTRIBUTE_ARGUMENTS["version"]
@@ -200,7 +201,10 @@ class _Builder:
         self._given = given
         self._problems = problems
         self._defaults = default_layer()
-        self._all: Mapping[str, Found] = ChainMap(given, outer, self._defaults)
+        local: Layer = {}
+        if ChainMap(given, outer, self._defaults)["local"].value:
+            local = text_layer(LOCAL_DEFAULTS, _LOCAL, problems)
+        self._all: Mapping[str, Found] = ChainMap(given, outer, local, self._defaults)
         self._settings = {found.option.variable: found.setting for found in self._all.values()}
 
     def build(self, warnings: tuple[str, ...]) -> Config:
@@ -250,6 +254,8 @@ class _Builder:
             spool_dir=value("spool_dir"),
             spool_max_bytes=value("spool_max_bytes"),
             spool_max_age=value("spool_max_age"),
+            local=value("local"),
+            local_token=value("local_token"),
             quality_history=value("quality_history"),
             config_file=value("config_file"),
             settings=self._shown_settings(),  # last, as each of the above may add to it
@@ -300,7 +306,7 @@ class _Builder:
             protocol=picked["protocol"].value,
             endpoint=endpoint,
             explicit=picked["endpoint"].is_set,
-            headers={**authorization, **(picked["headers"].value or {})},
+            headers={**self._token(), **authorization, **(picked["headers"].value or {})},
             timeout=picked["timeout"].value,
             compression=picked["compression"].value,
             certificate=picked["certificate"].value,
@@ -308,6 +314,10 @@ class _Builder:
             client_key=picked["client_key"].value if has_pair else None,
             insecure=scheme == "http" if scheme else picked["insecure"].value,
         )
+
+    def _token(self) -> dict[str, str]:
+        token = self._value("local_token")
+        return {"authorization": f"Bearer {token}"} if token and self._value("local") else {}
 
     def _pick(self, signal: str, field: str) -> Found:
         """Return the setting of one signal: of each layer its own before the general one."""

@@ -150,6 +150,8 @@ class Config:
         spool_dir: `auto`, `off`, or the path of a folder.
         spool_max_bytes: Most bytes that the spool holds.
         spool_max_age: Age in seconds of the oldest batch that the spool keeps.
+        local: Whether what is sent is for the local backend, and so is sent soon.
+        local_token: What the local backend is shown, or None.
         quality_history: `auto`, `off`, or the path of a file.
         config_file: The file of declarative configuration, or None.
         settings: Every variable with its text and where it came from.
@@ -200,6 +202,8 @@ class Config:
     spool_dir: str
     spool_max_bytes: int
     spool_max_age: float
+    local: bool
+    local_token: str | None = field(repr=False)
     quality_history: str
     config_file: str | None
     settings: Mapping[str, Setting] = field(compare=False, repr=False)

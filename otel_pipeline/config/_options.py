@@ -574,6 +574,37 @@ _REDACTION = (
     ),
 )
 
+_LOCAL = (
+    Option(
+        "OTEL_PIPELINE_LOCAL",
+        "local",
+        "off",
+        _parse.switch,
+        "Sends metrics by OTLP, too, and all signals soon, so that `otel-pipeline ui` shows what "
+        "happens now. What is set besides still holds.",
+        "Local backend",
+        ("on", "off"),
+    ),
+    Option(
+        "OTEL_PIPELINE_LOCAL_TOKEN",
+        "local_token",
+        "",
+        _parse.text,
+        "Token of `otel-pipeline ui`, and of what is sent to it under OTEL_PIPELINE_LOCAL; it is "
+        "needed where the backend can be reached from other machines.",
+        "Local backend",
+        mask=_parse.mask_all,
+    ),
+)
+
+#: What OTEL_PIPELINE_LOCAL sets, by variable; what is set besides goes before it.
+LOCAL_DEFAULTS: Final = {
+    "OTEL_METRICS_EXPORTER": "prometheus,otlp",
+    "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+    "OTEL_BSP_SCHEDULE_DELAY": "200",
+    "OTEL_BLRP_SCHEDULE_DELAY": "200",
+}
+
 
 def _limit(name: str, field: str, default: str, doc: str) -> Option:
     return Option(f"OTEL_{name}_LIMIT", field, default, _COUNT, doc, "Limits")
@@ -632,6 +663,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     *_LOGS,
     *_batching("BLRP", "log_batch", "log records", "1000", "Logs"),
     *_REDACTION,
+    *_LOCAL,
     *_DELIVERY,
     *_LIMITS,
 )

@@ -402,6 +402,11 @@ def mask_pairs(given: str) -> str:
     return ",".join(f"{key.strip()}=***" for key, _, _ in items)
 
 
+def mask_all(given: str) -> str:
+    """Return stars in place of a secret."""
+    return "***" if given else ""
+
+
 def mask_url(given: str) -> str:
     """Return a URL without the credentials before its host and without its query."""
     # Greedy to the last `@`, as an unencoded password may hold one itself.

@@ -112,12 +112,32 @@ def test_without_settings_the_defaults_hold() -> None:
         "spool_dir": "auto",
         "spool_max_bytes": 268435456,
         "spool_max_age": 86400.0,
+        "local": False,
+        "local_token": None,
         "quality_history": "auto",
         "config_file": None,
         "settings": None,
         "warnings": (),
     }
     assert set(config.sources.values()) == {"default"}
+
+
+def test_local_sends_metrics_too_and_soon_and_what_is_set_goes_before() -> None:
+    """OTEL_PIPELINE_LOCAL changes defaults alone, and says so; the token goes with what is sent."""
+    config = load(
+        {
+            "OTEL_PIPELINE_LOCAL": "1",
+            "OTEL_PIPELINE_LOCAL_TOKEN": "secret",
+            "OTEL_BSP_SCHEDULE_DELAY": "777",
+        }
+    )
+    assert config.metrics.exporters == ("prometheus", "otlp")
+    assert (config.metric_export_interval, config.log_batch.delay) == (1.0, 0.2)
+    assert config.span_batch.delay == 0.777
+    assert config.sources["OTEL_METRICS_EXPORTER"] == "OTEL_PIPELINE_LOCAL"
+    assert config.traces.otlp.headers == {"authorization": "Bearer secret"}
+    assert not config.traces.otlp.explicit
+    assert load({"OTEL_PIPELINE_LOCAL_TOKEN": "secret"}).traces.otlp.headers == {}
 
 
 def test_every_default_is_accepted_by_its_own_parser() -> None:
@@ -899,7 +919,7 @@ def test_only_options_with_a_mask_are_secret() -> None:
         f"OTEL_EXPORTER_OTLP_{signal}{name}"
         for signal in ("", "TRACES_", "METRICS_", "LOGS_")
         for name in ("ENDPOINT", "HEADERS")
-    } | {"OTEL_PIPELINE_PUSHGATEWAY"}
+    } | {"OTEL_PIPELINE_LOCAL_TOKEN", "OTEL_PIPELINE_PUSHGATEWAY"}
 
 
 def test_credentials_of_a_gateway_are_kept_apart_and_masked() -> None:
