@@ -114,7 +114,7 @@ class Measuring:
         column.true_count = (column.true_count or 0) + trues
         column.false_count = (column.false_count or 0) + falses
         present = [value for value, n in ((0, falses), (1, trues)) if n]
-        self._keys(column, np.array(present, np.uint64))
+        self._count_distinct(column, np.array(present, np.uint64))
 
     def _numbers(self, column: ColumnProfile, array: pa.Array) -> None:
         decimals = pa.types.is_decimal(array.type)
@@ -142,7 +142,7 @@ class Measuring:
             nan = np.isnan(values)
             column.nan_count = (column.nan_count or 0) + int(nan.sum())
             if self._level != "basic":
-                self._keys(column, np.array([0x7FF8_0000_0000_0000], np.uint64))
+                self._count_distinct(column, np.array([0x7FF8_0000_0000_0000], np.uint64))
             values = values[~nan]
             if not len(values):
                 return
@@ -155,7 +155,7 @@ class Measuring:
             floats[:] = values
         if self._level != "basic":
             _count_signs(column, values, least, greatest)
-            self._keys(column, _keys(values, floats, least, greatest))
+            self._count_distinct(column, _keys(values, floats, least, greatest))
         if not whole and (greatest == np.inf or least == -np.inf):
             finite = np.isfinite(floats)
             column.infinite_count = (column.infinite_count or 0) + int((~finite).sum())
@@ -189,7 +189,7 @@ class Measuring:
         nanoseconds = values
         values = values * scale if scale > 1 else values // parts if parts > 1 else values
         keys = values if day else nanoseconds if unit == "ns" else values * 1_000
-        self._keys(column, keys)
+        self._count_distinct(column, keys)
         if column.type.startswith("date"):
             now = self._now // (86_400 * _PER_SECOND) if day else self._now
             future = int((values > now).sum())
@@ -206,7 +206,7 @@ class Measuring:
             column._lengths.add(lengths)  # noqa: SLF001
         self._hashes(column, hashes)
 
-    def _keys(self, column: ColumnProfile, keys: npt.NDArray[Any]) -> None:
+    def _count_distinct(self, column: ColumnProfile, keys: npt.NDArray[Any]) -> None:
         """Count distinct values by 64 bits that stand for each, some of them at a time."""
         bits = np.ascontiguousarray(keys).view(np.uint64)
         for start in range(0, len(bits), _HASHED):
