@@ -56,7 +56,7 @@ function App() {
       <nav>${TABS.map(([name, label]) => html`<a href=${address(name)} aria-current=${name === (BELONGS[route.view] ?? route.view) ? "page" : null}>${label}</a>`)}</nav>
       <span class="space"></span>
       <span class=${`news ${news.state}`} title=${STATES[news.state]} role="status">${news.state}</span>
-      <button onClick=${turnTheme} title="Light, dark or the system's theme (t)">${theme}</button>
+      <button onClick=${turnTheme} title="Light, dark or the system's theme (t)">theme: ${theme}</button>
       <button onClick=${() => setHelp(true)} title="Keys (?)" aria-label="Keys">?</button>
     </header>
     <main class=${route.view}>${View

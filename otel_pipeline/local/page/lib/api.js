@@ -18,9 +18,9 @@ async function read(address, signal) {
     if (error.name === "AbortError") throw error;
     throw new Error("The backend does not answer: is `otel-pipeline ui` still running?");
   }
-  const document = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(document.error || `The backend answered ${response.status}.`);
-  return document;
+  if (response.ok) return response.json();
+  const { error } = await response.json().catch(() => ({}));
+  throw new Error(error || `The backend answered ${response.status}.`);
 }
 
 // The answer to a question: {data} or {error}, and {} until there is one. `again` asks once more

@@ -73,6 +73,23 @@ export function quantile(share, edges, counts) {
   return edges[edges.length - 1];
 }
 
+// What came at about the same time, of several series, as one.
+export function together(parts) {
+  const found = new Map();
+  for (const part of parts) {
+    const key = Math.round(part.time * 4);
+    const one = found.get(key);
+    if (one) {
+      one.count += part.count;
+      one.sum += part.sum;
+      one.counts = one.counts.map((value, index) => value + part.counts[index]);
+    } else {
+      found.set(key, { ...part });
+    }
+  }
+  return [...found.values()].sort((one, other) => one.time - other.time);
+}
+
 export function added(parts, size) {
   const sums = new Array(size).fill(0);
   for (const part of parts) part.counts.forEach((value, index) => { sums[index] += value; });

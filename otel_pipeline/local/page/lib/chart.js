@@ -3,7 +3,7 @@ import { html, useEffect, useRef, useState } from "/page/vendor/htm-preact.js";
 import { compact, number, time } from "/page/lib/format.js";
 import { traceAddress } from "/page/lib/route.js";
 
-const HEIGHT = 280;
+const HEIGHT = 260;
 
 // What a colour of the style sheet is now.
 export function color(name) {
@@ -67,7 +67,7 @@ export function Chart({ data, series, marks = [], draw, range, label = compact, 
         y: { range: range ?? ((_, low, high) => { const least = Math.min(0, low ?? 0); const most = Math.max(high ?? 0, least); return [least, most > least ? most * 1.05 : least + 1]; }) },
       },
       axes: [
-        { ...axis, values: (_, moments, __, ___, gap) => moments.map((moment) => (gap < 1 ? time(moment * 1000).slice(-12, -2) : time(moment * 1000, { millis: false }).slice(gap >= 60 ? -8 : -8, gap >= 60 ? -3 : undefined))) },
+        { ...axis, size: 26, values: (_, moments, __, ___, gap) => moments.map((moment) => (gap < 1 ? time(moment * 1000).slice(-12, -2) : time(moment * 1000, { millis: false }).slice(gap >= 60 ? -8 : -8, gap >= 60 ? -3 : undefined))) },
         { ...axis, size: 64, values: (_, values) => values.map((value) => (value === null ? "" : label(value))), ...(splits ? { splits } : {}) },
       ],
       series: [{}, ...series.map((one) => ({ label: one.label, stroke: one.color, width: 1.5, points: { show: times.length < 80, size: 5 }, spanGaps: true, show: !one.hidden }))],

@@ -32,6 +32,10 @@ export function markdown({ trace, outline, stages, run }) {
   return lines.join("\n");
 }
 
+// A batch bears the name of the stage that it is in.
+export const stageName = (stage) =>
+  stage.kind === "batch" ? (stage.stage ? `${stage.stage} · batches` : "batches") : stage.stage || stage.kind;
+
 export const handled = (stage) => Object.values(stage.records).reduce((sum, value) => sum + value, 0);
 
 // Put a text on the clipboard; false where the browser has none for this page (no TLS, another host).

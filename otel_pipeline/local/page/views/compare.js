@@ -1,7 +1,7 @@
 // Two runs of one pipeline beside each other.
 import { html } from "/page/vendor/htm-preact.js";
 import { useAnswer } from "/page/lib/api.js";
-import { handled } from "/page/lib/copy.js";
+import { handled, stageName } from "/page/lib/copy.js";
 import { count, duration, rate, signed, text } from "/page/lib/format.js";
 import { address, traceAddress } from "/page/lib/route.js";
 import { Empty, Failed, Records, Status, When } from "/page/views/parts.js";
@@ -33,7 +33,7 @@ export function Compare({ words }) {
     <table class="list compare"><thead><tr><th>Stage</th><th class="right" colspan="3">Time</th><th class="right" colspan="3">Records</th><th class="right" colspan="3">Rate</th><th class="right" colspan="2">Errors and dropped</th></tr>
       <tr class="sub"><th></th>${["Time", "Records", "Rate"].map(() => html`<th class="right">before</th><th class="right">after</th><th class="right">change</th>`)}<th class="right">before</th><th class="right">after</th></tr></thead>
       <tbody>${rows.map(([name, before, after]) => html`<tr key=${name}>
-        <td class="name">${(after ?? before).stage || (after ?? before).kind}${!before && html` <small class="dim">new</small>`}${!after && html` <small class="dim">gone</small>`}</td>
+        <td class="name">${stageName(after ?? before)}${!before && html` <small class="dim">new</small>`}${!after && html` <small class="dim">gone</small>`}</td>
         <td class="right num">${before ? duration(before.duration_ns) : "–"}</td><td class="right num">${after ? duration(after.duration_ns) : "–"}</td><${Change} from=${before?.duration_ns} to=${after?.duration_ns} less=${true} />
         <td class="right num">${before ? count(handled(before)) : "–"}</td><td class="right num">${after ? count(handled(after)) : "–"}</td><${Change} from=${before && handled(before)} to=${after && handled(after)} plain=${true} />
         <td class="right num">${before ? rate(handled(before), before.duration_ns) : "–"}</td><td class="right num">${after ? rate(handled(after), after.duration_ns) : "–"}</td><${Change} from=${before && handled(before) / before.duration_ns} to=${after && handled(after) / after.duration_ns} />

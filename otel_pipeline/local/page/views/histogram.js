@@ -1,6 +1,6 @@
 // A histogram: how its observations are spread, and how that changed.
 import { html, useMemo } from "/page/vendor/htm-preact.js";
-import { added, increments, quantile, withLayout } from "/page/lib/buckets.js";
+import { added, increments, quantile, together, withLayout } from "/page/lib/buckets.js";
 import { Chart, color, lineColor, useTheme } from "/page/lib/chart.js";
 import { compact, count, number } from "/page/lib/format.js";
 import { change } from "/page/lib/route.js";
@@ -14,7 +14,7 @@ export function Histogram({ list, unit, query, exemplars }) {
   const lines = query.of === "quantiles";
   const { edges, parts, total, sum } = useMemo(() => {
     const laid = withLayout(list.filter((series) => label === undefined || labelOf(series) === label));
-    const found = laid.list.flatMap(increments).sort((one, other) => one.time - other.time);
+    const found = together(laid.list.flatMap(increments));
     return { edges: laid.edges, parts: found, total: added(found, laid.edges.length + 1), sum: found.reduce((all, one) => all + one.sum, 0) };
   }, [list, label]);
   const chosen = useMemo(() => exemplars.filter((one) => label === undefined || one.label === label), [exemplars, label]);

@@ -2,7 +2,7 @@
 import { html, useEffect, useMemo, useState } from "/page/vendor/htm-preact.js";
 import { ask, useAnswer } from "/page/lib/api.js";
 import { Chart, lineColor, useTheme } from "/page/lib/chart.js";
-import { ago, compact, count, number } from "/page/lib/format.js";
+import { count, number } from "/page/lib/format.js";
 import { address, change, go, traceAddress } from "/page/lib/route.js";
 import { Empty, Failed, FilterBox, When, useList } from "/page/views/parts.js";
 import { Histogram } from "/page/views/histogram.js";

@@ -62,7 +62,17 @@ export function Attributes({ of, onPick }) {
   const entries = Object.entries(of ?? {});
   if (!entries.length) return html`<p class="dim">none</p>`;
   return html`<dl class="attributes">${entries.map(([key, value]) => html`
-    <div key=${key}><dt>${key}</dt><dd><${Value} of=${value} />${onPick && html`<button class="pick" title="Filter by this value" onClick=${() => onPick(key, value)}>⊕</button>`}</dd></div>`)}</dl>`;
+    <div key=${key}><dt>${key.split(/(?<=[._])/).map((part) => html`${part}<wbr />`)}</dt><dd><${Value} of=${value} />${onPick && html`<button class="pick" title="Filter by this value" onClick=${() => onPick(key, value)}>⊕</button>`}</dd></div>`)}</dl>`;
+}
+
+// The time, so that "5 s ago" does not stay.
+export function useNow() {
+  const [now, setNow] = useState(Date.now());
+  useEffect(() => {
+    const timer = setInterval(() => setNow(Date.now()), 5000);
+    return () => clearInterval(timer);
+  }, []);
+  return Math.max(now, Date.now());
 }
 
 // Let j, k and the arrows go through a list, Enter open what is chosen.

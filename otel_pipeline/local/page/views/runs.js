@@ -3,7 +3,7 @@ import { html, useEffect, useState } from "/page/vendor/htm-preact.js";
 import { ask, useAnswer } from "/page/lib/api.js";
 import { ago, count, duration, rate } from "/page/lib/format.js";
 import { address, change, go, traceAddress } from "/page/lib/route.js";
-import { Empty, Failed, FilterBox, Records, Status, When, useList } from "/page/views/parts.js";
+import { Empty, Failed, FilterBox, Records, Status, When, useList, useNow } from "/page/views/parts.js";
 
 // The pages of a list: the first one is live, the further ones are asked for.
 function usePages(path, filter, again) {
@@ -40,6 +40,7 @@ export function Start() {
 }
 
 export function Runs({ query, news }) {
+  const now = useNow();
   const { items, error, data, load } = usePages("runs", query.filter, news.spans);
   const [chosen, setChosen] = useState([]);
   const choose = (run) => setChosen((old) => old.some((one) => one.trace_id === run.trace_id)
@@ -68,7 +69,7 @@ export function Runs({ query, news }) {
         <td class="tick"><input type="checkbox" aria-label=${`Choose run ${run.run_id} to compare`} checked=${chosen.some((one) => one.trace_id === run.trace_id)} onChange=${() => choose(run)} /></td>
         <td class="name"><a href=${traceAddress(run.trace_id)}>${run.pipeline}</a></td>
         <td><${Status} of=${run.status} /></td>
-        <td class="nowrap"><${When} iso=${run.start} /> <span class="dim">${ago(run.start)}</span></td>
+        <td class="nowrap"><${When} iso=${run.start} /> <span class="dim">${ago(run.start, now)}</span></td>
         <td class="right num">${run.status === "running" ? "–" : duration(run.duration_ns)}</td>
         <td class="share"><i class=${run.status} style=${{ width: `${(100 * (run.duration_ns ?? 0)) / longest}%` }}></i></td>
         <td class="right num"><${Records} of=${run.records} /></td>
@@ -79,6 +80,7 @@ export function Runs({ query, news }) {
 }
 
 export function Traces({ query, news }) {
+  const now = useNow();
   const { items, error, data, load } = usePages("traces", query.filter, news.spans);
   const open = (trace) => traceAddress(trace.trace_id, trace.root ? undefined : trace.span_id);
   const at = useList(items.length, (index) => go(open(items[index])));
@@ -94,7 +96,7 @@ export function Traces({ query, news }) {
       <tbody>${items.map((trace, index) => html`<tr key=${trace.trace_id} data-at=${index === at} onClick=${(event) => event.target.closest("a") || go(open(trace))}>
         <td class="name"><a href=${open(trace)}>${trace.name || "(no name)"}</a></td>
         <td><${Status} of=${trace.status} /></td>
-        <td class="nowrap"><${When} iso=${trace.start} /> <span class="dim">${ago(trace.start)}</span></td>
+        <td class="nowrap"><${When} iso=${trace.start} /> <span class="dim">${ago(trace.start, now)}</span></td>
         <td class="right num">${duration(trace.duration_ns)}</td>
         <td class="share"><i class=${trace.status} style=${{ width: `${(100 * trace.duration_ns) / longest}%` }}></i></td>
         <td class="dim">${trace.service}</td>

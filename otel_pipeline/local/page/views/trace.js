@@ -1,7 +1,7 @@
 // A trace: its stages, its waterfall, and the span that is selected.
-import { html, useEffect, useMemo, useState } from "/page/vendor/htm-preact.js";
+import { html, useMemo, useState } from "/page/vendor/htm-preact.js";
 import { ask, useAnswer } from "/page/lib/api.js";
-import { handled, markdown, toClipboard } from "/page/lib/copy.js";
+import { handled, markdown, stageName, toClipboard } from "/page/lib/copy.js";
 import { count, duration, rate, time } from "/page/lib/format.js";
 import { useKeys } from "/page/lib/keys.js";
 import { criticalTime, model, rows } from "/page/lib/model.js";
@@ -92,14 +92,13 @@ function Shown({ id, outline, trace, query, news }) {
         ${errors > 0 && html`<div><dt>errors</dt><dd><button class="bad" onClick=${() => next(trace.all, (node) => node.error)} title="To the next span with an error (e)">${count(errors)}</button></dd></div>`}
         ${run && html`<div><dt>records</dt><dd><${Records} of=${run.records} /></dd></div>`}
         <div><dt>service</dt><dd>${[...new Set(Object.values(outline.services))].join(", ") || "–"}</dd></div>
-        ${run && html`<div><dt>run</dt><dd class="mono">${run.run_id}</dd></div>`}
       </dl>
       <span class="space"></span>
       <span class="said" role="status">${said}</span>
       ${run && html`<${Before} run=${run} />`}
-      <a class="button" href=${address("logs", [], { filter: `trace:${id}` })}>All log lines</a>
-      <button onClick=${() => copy("Markdown")} title="Copy the trace as Markdown (y)">Copy as Markdown</button>
-      <button onClick=${() => copy("JSON")} title="Copy the trace as OTLP JSON, which \`otel-pipeline query import\` reads (Y)">JSON</button>
+      <a class="button" href=${address("logs", [], { filter: `trace:${id}` })}>Log lines</a>
+      <button onClick=${() => copy("Markdown")} title="Copy the trace as Markdown (y)">Copy Markdown</button>
+      <button onClick=${() => copy("JSON")} title="Copy the trace as OTLP JSON, which \`otel-pipeline query import\` reads (Y)">Copy JSON</button>
     </header>
     <div class="split">
       <div class="left">
@@ -125,7 +124,7 @@ function Shown({ id, outline, trace, query, news }) {
 function Before({ run }) {
   const filter = `pipeline:"${run.pipeline.replace(/[\\"]/g, "\\$&")}"`;
   const before = useAnswer("runs", { filter, limit: 1, before: run.cursor }).data?.items[0];
-  return before ? html`<a class="button" href=${address("compare", [before.trace_id, run.trace_id])}>Compare with the run before</a>` : null;
+  return before ? html`<a class="button" href=${address("compare", [before.trace_id, run.trace_id])} title="With the run of this pipeline before it">Compare</a>` : null;
 }
 
 function Stages({ stages, trace, selected, select }) {
@@ -139,7 +138,7 @@ function Stages({ stages, trace, selected, select }) {
     <thead><tr><th>Stage</th><th class="right">Spans</th><th class="right">Success</th><th class="right">Error</th><th class="right">Dropped</th><th class="right">Skipped</th>
       <th class="right" title="Records by the time of the stage's spans">Rate</th><th class="right" title="Of all its spans">Time</th><th></th><th class="right" title="Of the time that the whole took">Critical path</th></tr></thead>
     <tbody>${stages.map((stage) => html`<tr key=${stage.name} data-at=${selected.name === stage.name} onClick=${() => select(trace.nodes.get(stage.span_id))}>
-      <td class="name"><button class="plain" title=${stage.name}>${stage.stage || stage.kind}</button>${stage.errors > 0 && html` <span class="bad">${count(stage.errors)} failed</span>`}</td>
+      <td class="name"><button class="plain" title=${stage.name}>${stageName(stage)}</button>${stage.errors > 0 && html` <span class="bad">${count(stage.errors)} failed</span>`}</td>
       <td class="right num dim">${count(stage.spans)}</td>
       ${["success", "error", "dropped", "skipped"].map((name) => html`<td class=${`right num n ${stage.records[name] ? name : "none"}`}>${stage.records[name] === undefined ? "–" : count(stage.records[name])}</td>`)}
       <td class="right num">${rate(handled(stage), stage.duration_ns)}</td>

@@ -29,7 +29,7 @@ export function Waterfall({ rows, total, zoom, services, folded, selected, match
   const last = Math.min(rows.length, Math.ceil((view.top + view.height) / ROW) + SPARE);
   const colors = new Map([...new Set(Object.values(services))].map((name, index) => [name, index % 6]));
   return html`<div class="waterfall" ref=${box} onScroll=${look} role="tree" aria-label="Spans" aria-rowcount=${rows.length}>
-    <div class="scale"><span></span><span class="ticks">${ticks(from, to).map((moment) => html`<i style=${{ left: `${place(moment)}%` }}>${duration(moment)}</i>`)}</span></div>
+    <div class="scale"><span></span><span class="ticks">${ticks(from, to).filter((moment) => place(moment) < 95).map((moment) => html`<i style=${{ left: `${place(moment)}%` }}>${duration(moment)}</i>`)}</span></div>
     <div class="rows" style=${{ height: `${rows.length * ROW}px` }}>
       ${rows.slice(first, last).map((node, index) => html`<${Row} key=${node.id} node=${node} top=${(first + index) * ROW} place=${place}
         color=${colors.get(services[node.resource]) ?? 0} service=${colors.size > 1 ? services[node.resource] : ""} folded=${folded.has(node.id)}
