@@ -12,7 +12,18 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import demo, imports, local, logs, measure, metrics, records, scrape, spans
+from benchmarks import (
+    demo,
+    imports,
+    local,
+    logs,
+    measure,
+    metrics,
+    profiles,
+    records,
+    scrape,
+    spans,
+)
 
 if TYPE_CHECKING:
     from benchmarks.measure import Benchmark, Result
@@ -29,6 +40,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         scrape.BENCHMARKS,
         imports.BENCHMARKS,
         local.BENCHMARKS,
+        profiles.BENCHMARKS,
     )
     for one in module
 }

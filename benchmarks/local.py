@@ -6,6 +6,7 @@ asked with a million spans stored.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import http.client
@@ -133,6 +134,7 @@ class Server:
     pid: int
     otlp: str
     page: str = ""
+    large_trace: str = ""
     _connections: dict[str, http.client.HTTPConnection] = field(default_factory=dict)
 
     def post(self, body: bytes) -> None:
@@ -225,13 +227,15 @@ def _full() -> Server:
     """Return a backend that has the spans, and one trace of 10,000; it ends with this process."""
     undo = contextlib.ExitStack()
     server = undo.enter_context(ui())
-    _LEFT_OPEN.append(undo)
+    atexit.register(undo.close)
     requests = Requests()
     since = time.perf_counter()
     for _ in range(_STORED // _SPANS):
         server.post(requests.next())
     took = time.perf_counter() - since
     server.post(Requests(10_000, 1).next())
+    (last,) = json.loads(server.get("/api/traces?limit=1&filter=service:benchmark"))["items"]
+    server.large_trace = last["trace_id"]
     print(
         f"{_STORED} spans stored at {_STORED / took:.0f} a second,"
         f" {_STORED / server.cpu():.0f} a processor second;"
@@ -239,9 +243,6 @@ def _full() -> Server:
         file=sys.stderr,
     )
     return server
-
-
-_LEFT_OPEN: list[contextlib.ExitStack] = []
 
 
 def _slowest(server: Server, path: Callable[[int], str], questions: int) -> Work:
@@ -325,8 +326,7 @@ def _trace(server: Server) -> Callable[[int], str]:
 
 
 def _large_trace(server: Server) -> Callable[[int], str]:
-    (last,) = json.loads(server.get("/api/traces?limit=1&filter=service:benchmark"))["items"]
-    return lambda _: f"/api/traces/{last['trace_id']}"
+    return lambda _: f"/api/traces/{server.large_trace}"
 
 
 def _search(text: str) -> Callable[[Server], Callable[[int], str]]:

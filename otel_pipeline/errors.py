@@ -7,25 +7,36 @@ OtelPipelineError
 │   ├── MetricNameError         a metric or label name that Prometheus cannot carry
 │   ├── DuplicateMetricError    one name declared twice with different shapes
 │   └── LabelError              wrong label names or a wrong number of label values
+├── DataQualityError            data failed a check that is declared to stop the pipeline
+├── ProfileError                data that cannot be profiled (also a ValueError)
 ├── CommandError                a command of `otel-pipeline` that cannot go on
 └── CaptureError                a misuse of `otel_pipeline.testing`
 ```
 
-Only programming and configuration errors are raised. A failure of telemetry itself never is:
-it is said once on stderr and counted.
+Only programming and configuration errors are raised, and what a check of data asks for. A failure
+of telemetry itself never is: it is said once on stderr and counted.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from otel_pipeline.quality.checks import CheckResult
 
 __all__ = [
     "CaptureError",
     "CommandError",
     "ConfigurationError",
+    "DataQualityError",
     "DuplicateMetricError",
     "LabelError",
     "MetricError",
     "MetricNameError",
     "OtelPipelineError",
+    "ProfileError",
 ]
 
 
@@ -51,6 +62,32 @@ class DuplicateMetricError(MetricError):
 
 class LabelError(MetricError):
     """Wrong label names, or a wrong number of label values."""
+
+
+class DataQualityError(OtelPipelineError):
+    """Data failed a check with `on_fail="break"`, so the pipeline stops before the next stage.
+
+    Args:
+        dataset: Name of the dataset.
+        results: The checks that stop the pipeline, as they ended.
+
+    Attributes:
+        dataset: Name of the dataset.
+        results: The checks that stop the pipeline.
+    """
+
+    def __init__(self, dataset: str, results: Sequence[CheckResult]) -> None:
+        super().__init__(dataset, results)
+        self.dataset = dataset
+        self.results = tuple(results)
+
+    def __str__(self) -> str:
+        told = "; ".join(f"{one.check}: {one.message}" for one in self.results)
+        return f"dataset {self.dataset!r} stops the pipeline: {told}"
+
+
+class ProfileError(OtelPipelineError, ValueError):
+    """Data cannot be profiled; the message names the column, and never a value."""
 
 
 class CommandError(OtelPipelineError):

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
+    from otel_pipeline.quality.lineage.model import JobRun
+    from otel_pipeline.quality.lineage.names import DatasetName
+
 __all__ = [
     "Hooks",
+    "Lineage",
     "Openable",
     "SignalGuard",
     "close_all",
@@ -44,6 +48,20 @@ class Openable(Protocol):
         """Return the context of the code inside, if this is a run."""
 
 
+class Lineage(Protocol):
+    """Keeps what stages say of their datasets, and sends it."""
+
+    @property
+    def namespace(self) -> str:
+        """Where the pipelines, and datasets of a bare name, belong."""
+
+    def put(self, run: JobRun) -> None:
+        """Take what a run or stage has to tell; never blocks or raises."""
+
+    def last_writer(self, name: DatasetName) -> tuple[str, str] | None:
+        """Return trace and span id (hex digits) of a dataset's last writer; never raises."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """What the running telemetry offers to runs.
@@ -56,6 +74,7 @@ class Hooks:
         parent: The context of the process that started this one, if it handed one over.
         redact: Masks secrets in a span attribute, where the exporter is not ours to do it.
         captures: Whether a test captures telemetry, so that none may leave the process.
+        lineage: Takes what stages read and write, or None where nobody wants it.
     """
 
     flush: Callable[[float], object]
@@ -65,6 +84,7 @@ class Hooks:
     parent: Context | None = None
     redact: Callable[[str, Any], Any] | None = None
     captures: bool = False
+    lineage: Lineage | None = None
 
 
 _hooks: Hooks | None = None

@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 import weakref
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from opentelemetry import metrics as otel_metrics
 from opentelemetry import trace
@@ -22,6 +22,7 @@ from otel_pipeline import clock, lifecycle, semconv
 from otel_pipeline.config import parse_duration
 from otel_pipeline.context import current_scope, with_scope
 from otel_pipeline.diagnostics import warn_once
+from otel_pipeline.errors import DataQualityError
 from otel_pipeline.metrics import Counter, Gauge, Histogram
 from otel_pipeline.propagation import context_from, link_from
 from otel_pipeline.semconv import Attr, Event, Status
@@ -45,9 +46,15 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
     from opentelemetry.trace import Link, Tracer
 
+    from otel_pipeline.quality import Check, Dataset, Monitors
+    from otel_pipeline.quality.lineage.stages import StageLineage
+    from otel_pipeline.quality.observe import Observations
 
 __all__ = ["Batch", "Pipeline", "Queue", "Run", "Stage", "current_run", "current_stage"]
 
+#: What names a dataset: a URL, a path, a bare name, or a pair of namespace and name.
+DatasetLike: TypeAlias = "str | os.PathLike[str] | tuple[str, str]"
+DataT = TypeVar("DataT")
 FunctionT = TypeVar("FunctionT", bound="Callable[..., Any]")
 
 _RECORDS_PROCESSED = Counter.from_spec(semconv.RECORDS_PROCESSED)
@@ -169,7 +176,7 @@ class Stage(Block):
     be a generator, or give `count=`.
     """
 
-    __slots__ = ("_cell", "_counts", "_series", "name")
+    __slots__ = ("_cell", "_counts", "_lineage", "_observing", "_series", "name")
 
     # One more call to set it at the end would take almost a microsecond.
     _says_success = True
@@ -180,6 +187,8 @@ class Stage(Block):
         self._series = series
         self._counts: dict[str, int] = {}  # by status, as far as anything was counted
         self._cell: list[float] | None = None
+        self._lineage: StageLineage | None = None
+        self._observing: Observations | None = None
 
     @property
     def stage(self) -> Stage:
@@ -223,6 +232,162 @@ class Stage(Block):
             TypeError: `n` is not a whole number.
         """
         self._count(Status.DROPPED, n, reason)
+
+    def reads(self, *datasets: DatasetLike, schema: Mapping[str, str] | None = None) -> None:
+        """Say which datasets the stage reads.
+
+        Args:
+            datasets: A URL (`s3://bucket/key`, `postgres://host/database/schema/table`), a path,
+                a bare name, or a pair of namespace and name. Users, passwords and what follows a
+                `?` in a URL are left out.
+            schema: Types by column, such as `{"id": "int64"}`, if it is one dataset.
+
+        Raises:
+            TypeError: A dataset is none of these, or `schema` is given for several.
+            ValueError: A name is empty.
+
+        The stage's span gets the attribute `dataset.inputs`, and a link to the span that wrote a
+        dataset, where that is known. With OpenLineage, they are inputs of the job's run.
+
+        Example:
+            >>> from otel_pipeline import Pipeline
+            >>> with Pipeline("docs-reads").stage("extract") as stage:
+            ...     stage.reads("s3://landing/2026/orders.csv", "prices")
+        """
+        if schema is not None and len(datasets) != 1:
+            message = f"schema= is that of one dataset, and {len(datasets)} are given"
+            raise TypeError(message)
+        self.lineage().reads(datasets, schema)
+
+    def writes(
+        self,
+        dataset: DatasetLike,
+        *,
+        schema: Mapping[str, str] | None = None,
+        columns: Mapping[str, Iterable[tuple[DatasetLike, str]]] | None = None,
+        rows: int | None = None,
+        size: int | None = None,
+    ) -> None:
+        """Say which dataset the stage writes.
+
+        Args:
+            dataset: As for `reads`.
+            schema: Types by column, such as `{"id": "int64"}`.
+            columns: What each column is made of: pairs of a dataset and one of its columns.
+            rows: How many rows it wrote.
+            size: How many bytes it wrote.
+
+        Raises:
+            TypeError: `dataset` or `columns` is none of these.
+            ValueError: A name is empty.
+
+        The stage's span gets the attribute `dataset.outputs`. With OpenLineage, it is an output of
+        the job's run.
+
+        Example:
+            >>> from otel_pipeline import Pipeline
+            >>> with Pipeline("docs-writes").stage("load") as stage:
+            ...     stage.writes("orders", columns={"total": [("lines", "price")]}, rows=3)
+        """
+        self.lineage().writes(dataset, schema=schema, columns=columns, rows=rows, size=size)
+
+    def lineage(self) -> StageLineage:
+        """Return what the stage has said of its datasets, to say more."""
+        if self._lineage is None:
+            from otel_pipeline.quality.lineage.stages import StageLineage  # noqa: PLC0415
+
+            with _lock:
+                if (known := self._lineage) is None:
+                    known = self._lineage = StageLineage(self)
+            return known
+        return self._lineage
+
+    def observe(
+        self,
+        data: DataT,
+        dataset: str | Dataset,
+        *,
+        level: Literal["basic", "standard", "full"] | None = None,
+        checks: Iterable[Check] | None = None,
+        updated_at: str | float | dt.datetime | None = None,
+        monitors: Monitors | None = None,
+        at: dt.datetime | None = None,
+        batch_rows: int = 8192,
+    ) -> DataT:
+        """Look at data that pass the stage: profile them, check them, and tell what was found.
+
+        It is told when the stage ends, as metrics, events of its span and log lines. Several calls
+        with one dataset are one look at it, part by part. A stage that fails judges nothing.
+        Nothing is raised where looking fails: that is said once, and counted.
+
+        Args:
+            data: A frame of pandas, Polars or PyArrow, a relation of DuckDB, or rows: dicts, named
+                tuples or dataclass objects, all at once or from an iterator, also an asynchronous
+                one. What an iterator yields may be frames or lists of rows, too.
+            dataset: Its name, a short fixed word; or a `Dataset`. What was declared for a name
+                with `quality.register` is found.
+            level: How closely to look: `basic` by default, `standard` or `full`; see
+                `quality.Profiler`.
+            checks: What one wants to be true of it, in place of what was declared.
+            updated_at: The column with the time of each row; or the time of the newest row.
+            monitors: `quality.Monitors` that judge it by its history.
+            at: The time that the data stand for, in the history of the monitors; now by default.
+            batch_rows: How many rows of an iterator are looked at together. They have gone on by
+                then, unless a check takes rows out: then they wait for each other.
+
+        Returns:
+            The same data, or without the rows that went into quarantine; for an iterator an
+            iterator, which is looked at as it is consumed, in constant memory.
+
+        Raises:
+            ConfigurationError: An argument cannot be used.
+            DataQualityError: When the stage ends: a check with `on_fail="break"` failed. From an
+                iterator that is consumed after the stage: at its end.
+
+        Metrics:
+            `dataset_rows_total`, `dataset_checks_total` and the other `dataset_…`;
+            `pipeline_records_rejected_total` with the reason `quarantined`.
+
+        Example:
+            >>> from otel_pipeline import Pipeline
+            >>> from otel_pipeline.quality import Between, NotNull
+            >>> with Pipeline("docs-observe").stage("validate") as stage:
+            ...     orders = [{"id": 1, "amount": 5}, {"id": 2, "amount": -5}]
+            ...     bad = []
+            ...     stage.observe(orders, "docs-orders", checks=[
+            ...         NotNull("id"),
+            ...         Between("amount", min=0, on_fail="quarantine", quarantine=bad.extend),
+            ...     ])
+            [{'id': 1, 'amount': 5}]
+            >>> bad
+            [{'id': 2, 'amount': -5}]
+        """
+        from otel_pipeline.quality import observe  # noqa: PLC0415  stages without pay nothing
+
+        wanted = observe.wanted(
+            dataset, level=level, checks=checks, updated_at=updated_at, monitors=monitors
+        )
+        asked = observe.Asked(wanted, updated_at, at, max(_amount(batch_rows), 1))
+        if self.ended:  # nobody would judge it later
+            late = observe.Observations(self)
+            data = late.observe(data, asked)
+            late.close(complete=True)
+            return data
+        with _lock:
+            if self._observing is None:
+                self._observing = observe.Observations(self)
+        return self._observing.observe(data, asked)  # type: ignore[no-any-return]
+
+    def _judge(self, exception: BaseException | None) -> BaseException | None:
+        if self._observing is None:
+            return None
+        try:
+            self._observing.close(complete=exception is None)
+        except DataQualityError as error:
+            return error
+        except Exception as error:  # noqa: BLE001  observation never harms the program
+            warn_once("observe", "telling what was observed failed: %s", text_of(error))
+        return None
 
     def count_records(self, number: int) -> None:
         """Count `number` records as a success of the stage."""
@@ -270,6 +435,8 @@ class Stage(Block):
             self.span.set_attributes({Attr.RECORDS + name: counts[name] for name in told})
             if self.run is not None:
                 self.run.add_stage(self.pipeline, self.name, counts)
+        if self._lineage is not None:
+            self._lineage.finish(exception, status)
         if status == Status.ERROR and first and exception is not None:
             log_event(
                 "error",
@@ -429,6 +596,7 @@ class Run(Block):
         self._generation = lifecycle.process_generation()
         super().open(links, attributes, parent)
         self._guard.enter()
+        self._tell_lineage()
 
     def close(self, exception: BaseException | None = None, seconds: float | None = None) -> None:
         """End the run, and flush if it is the outermost one; see `Block.close`."""
@@ -461,6 +629,7 @@ class Run(Block):
         _LAST_RUN_SUCCESS.labels(name).set(int(status == Status.SUCCESS))
         if status == Status.SUCCESS:
             _LAST_SUCCESS.labels(name).set(now)
+        self._tell_lineage(exception, ended=True)
         if status == Status.ERROR and first and exception is not None:
             log_event(
                 "error",
@@ -469,6 +638,13 @@ class Run(Block):
                 duration_seconds=round(seconds, 6),
                 exc_info=exception,
             )
+
+    def _tell_lineage(self, exception: BaseException | None = None, *, ended: bool = False) -> None:
+        hooks = lifecycle.hooks()
+        if hooks is not None and hooks.lineage is not None:
+            from otel_pipeline.quality.lineage.stages import run_changed  # noqa: PLC0415
+
+            run_changed(self, exception, ended=ended)
 
 
 def _is_frame(batch: object) -> bool:

@@ -192,23 +192,36 @@ PIPELINE_INFO: Final = MetricSpec(
     ("pipeline", "mode"),
     multiprocess="max",
 )
+#: Datasets that are told apart.
+_DATASETS: Final = (("dataset", 200),)
+
 DATASET_ROWS: Final = MetricSpec(
-    "dataset_rows_total", "counter", "Rows that a dataset was seen with.", ("dataset",)
+    "dataset_rows_total",
+    "counter",
+    "Rows that a dataset was seen with.",
+    ("dataset",),
+    label_limits=_DATASETS,
 )
 DATASET_CHECKS: Final = MetricSpec(
     "dataset_checks_total",
     "counter",
     "Checks of a dataset, by how they ended: pass, fail, or error, when the check itself failed.",
     ("dataset", "check", "result"),
+    label_limits=(*_DATASETS, ("check", 1000)),
 )
 DATASET_SCHEMA_CHANGES: Final = MetricSpec(
     "dataset_schema_changes_total",
     "counter",
     "Changes of a dataset's schema since it was last seen, by their kind.",
     ("dataset", "kind"),
+    label_limits=_DATASETS,
 )
 DATASET_LAST_ROWS: Final = MetricSpec(
-    "dataset_last_rows", "gauge", "Rows of a dataset when it was last seen.", ("dataset",)
+    "dataset_last_rows",
+    "gauge",
+    "Rows of a dataset when it was last seen.",
+    ("dataset",),
+    label_limits=_DATASETS,
 )
 DATASET_LAST_UPDATE: Final = MetricSpec(
     "dataset_last_update_timestamp_seconds",
@@ -217,6 +230,7 @@ DATASET_LAST_UPDATE: Final = MetricSpec(
     ("dataset",),
     "seconds",
     multiprocess="max",
+    label_limits=_DATASETS,
 )
 DATASET_FRESHNESS_LIMIT: Final = MetricSpec(
     "dataset_freshness_limit_seconds",
@@ -224,30 +238,35 @@ DATASET_FRESHNESS_LIMIT: Final = MetricSpec(
     "Seconds after which a dataset without newer data is stale.",
     ("dataset",),
     "seconds",
+    label_limits=_DATASETS,
 )
 DATASET_COLUMN_NULL_RATIO: Final = MetricSpec(
     "dataset_column_null_ratio",
     "gauge",
     "Share of a column's values that are null, from 0 to 1.",
     ("dataset", "column"),
+    label_limits=_DATASETS,
 )
 DATASET_COLUMN_DISTINCT_RATIO: Final = MetricSpec(
     "dataset_column_distinct_ratio",
     "gauge",
     "Distinct values of a column for each value that is not null, from 0 to 1.",
     ("dataset", "column"),
+    label_limits=_DATASETS,
 )
 DATASET_COLUMN_VALUE: Final = MetricSpec(
     "dataset_column_value",
     "gauge",
     "A statistic of a column: min, max, mean, std, or a quantile such as p50.",
     ("dataset", "column", "stat"),
+    label_limits=_DATASETS,
 )
 DATASET_ANOMALY_SCORE: Final = MetricSpec(
     "dataset_anomaly_score",
     "gauge",
     "How far a dataset is from what its history lets expect; above 1 is anomalous.",
     ("dataset", "metric"),
+    label_limits=_DATASETS,
 )
 ITEMS_PRODUCED: Final = MetricSpec(
     "otel_pipeline_items_produced_total",
@@ -336,6 +355,37 @@ class Attr:
     RECORDS: Final = "pipeline.records."  # followed by the status
 
 
+class DatasetAttr:
+    """Attributes of span events about a dataset.
+
+    On log lines the first is the field `dataset`; the others lose `dataset.` and have `_` for `.`.
+    """
+
+    NAME: Final = "dataset.name"
+    ROWS: Final = "dataset.rows"
+    COLUMNS: Final = "dataset.columns"
+    COMPLETE: Final = "dataset.complete"
+    PROBLEMS: Final = "dataset.problems"
+    CHECKS: Final = "dataset.checks."  # followed by the result
+    QUARANTINED: Final = "dataset.rows.quarantined"
+    CHECK: Final = "dataset.check.name"
+    CHECK_KIND: Final = "dataset.check.kind"
+    CHECK_RESULT: Final = "dataset.check.result"
+    CHECK_SEVERITY: Final = "dataset.check.severity"
+    CHECK_MESSAGE: Final = "dataset.check.message"
+    CHECK_FAILING: Final = "dataset.check.failing"
+    METRIC: Final = "dataset.anomaly.metric"
+    SCORE: Final = "dataset.anomaly.score"
+    AT: Final = "dataset.anomaly.at"  # the time that the data stand for
+    EXPLANATION: Final = "dataset.anomaly.explanation"
+    SEGMENT: Final = "dataset.anomaly.segment"
+    CHANGE: Final = "dataset.schema.change"
+    COLUMN: Final = "dataset.schema.column"
+    # On a stage's span: what it reads, and what it writes.
+    INPUTS: Final = "dataset.inputs"
+    OUTPUTS: Final = "dataset.outputs"
+
+
 class LogField:
     """Fields of a log line, in the order in which they are printed."""
 
@@ -351,6 +401,7 @@ class LogField:
     TRACE_ID: Final = "trace_id"
     SPAN_ID: Final = "span_id"
     TRACE_FLAGS: Final = "trace_flags"
+    DATASET: Final = "dataset"  # among the caller's own
     SUPPRESSED: Final = "suppressed"  # among the caller's own: lines before this one, of its event
 
 
@@ -371,15 +422,31 @@ class Event:
     BATCH_FAILED: Final = "batch_failed"
     STAGE_FAILED: Final = "stage_failed"
     RUN_FAILED: Final = "run_failed"
+    DATASET_OBSERVED: Final = "dataset_observed"
+    DATASET_CHECK_FAILED: Final = "dataset_check_failed"
+    DATASET_CHECK_ERROR: Final = "dataset_check_error"
+    DATASET_ANOMALY: Final = "dataset_anomaly"
+    DATASET_SCHEMA_CHANGED: Final = "dataset_schema_changed"
     LINES_SUPPRESSED: Final = "log_lines_suppressed"
 
 
 class Signal:
-    """Names of the three signals, as in `Telemetry.report()` and the label `signal`."""
+    """Names of the signals, as in `Telemetry.report()` and the label `signal`."""
 
     TRACES: Final = "traces"
     METRICS: Final = "metrics"
     LOGS: Final = "logs"
+    LINEAGE: Final = "lineage"  # events of OpenLineage, where they are sent; no signal of OTLP
+
+
+class SpanEvent:
+    """Names of events on spans."""
+
+    DATASET_OBSERVED: Final = "dataset.observed"
+    DATASET_CHECK_FAILED: Final = "dataset.check_failed"
+    DATASET_CHECK_ERROR: Final = "dataset.check_error"
+    DATASET_ANOMALY: Final = "dataset.anomaly"
+    DATASET_SCHEMA_CHANGED: Final = "dataset.schema_changed"
 
 
 SIGNALS: Final = (Signal.TRACES, Signal.METRICS, Signal.LOGS)

@@ -70,6 +70,7 @@ class Telemetry:
             signals=self._signals,
             parent=_inherited_parent(),
             redact=self._runtime.redact_adopted_spans,
+            lineage=self._runtime.lineage,
         )
         self._rules = True
         self._undo.callback(lifecycle.install(hooks))
@@ -182,7 +183,8 @@ class Telemetry:
         Returns:
             For `traces`, `metrics` and `logs` a mapping with `state` (`owned`, `adopted`, `off`),
             `produced`, `recovered`, `delivered`, `rejected`, `dropped`, `pending_memory` and
-            `pending_disk`. Items are spans, data points sent by OTLP, and log records.
+            `pending_disk`. Items are spans, data points sent by OTLP, and log records. Where
+            OpenLineage is configured, `lineage` counts its events the same way.
 
         Example:
             >>> from otel_pipeline import configure

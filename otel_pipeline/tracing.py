@@ -158,6 +158,8 @@ class Block:
 
     #: Whether the span starts with the status that it will have unless something happens.
     _says_success = False
+    #: What a stage was asked to look at, in one that was.
+    _observing: Any = None
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
@@ -344,13 +346,25 @@ class Block:
         Args:
             exception: What the code was left with.
             seconds: Time spent inside, if that is not the wall time.
+
+        Raises:
+            DataQualityError: What the stage saw must not go on to the next one.
         """
+        judged: BaseException | None = None
         if lifecycle.closed(self):
-            self._end(exception, seconds)
+            if self._observing is not None:
+                judged = self._judge(exception)
+            self._end(exception or judged, seconds)
         if self._inner is not None:
             self._leave(self._inner)
         elif UNTRACED.get() is self:
             UNTRACED.set(self.parent and _innermost_open(self.parent))
+        if judged is not None:
+            raise judged
+
+    def _judge(self, exception: BaseException | None) -> BaseException | None:  # noqa: ARG002
+        """Judge the data that were observed; return what is to be raised, which has a traceback."""
+        return None
 
     def place_of_run(self) -> Context | None:
         """Return the context of the code inside, if this is a run."""
@@ -681,7 +695,7 @@ def _drive(  # noqa: C901  only a generator itself can yield: its parts are no f
                     item = run(step) if sent is None else run(generator.send, sent)
                 watch.ready()
         except StopIteration as stop:
-            run(block.close, None, watch.end())
+            _close_last(run, block, watch.end())
             return stop.value
         except BaseException as error:
             run(block.close, error, watch.end())
@@ -739,13 +753,22 @@ def _drive_async(  # noqa: C901  as `_drive`
                     if not untimed:
                         watch.ready()
         except StopAsyncIteration:
-            run(block.close, None, watch.end())
+            _close_last(run, block, watch.end())
         except BaseException as error:
             run(block.close, error, watch.end())
             _mark_consumer(error)
             raise
 
     return call
+
+
+def _close_last(run: Callable[..., Any], block: Block, seconds: float) -> None:
+    """Close the block of a generator that came to its end."""
+    try:
+        run(block.close, None, seconds)
+    except BaseException as error:
+        _mark_consumer(error)
+        raise
 
 
 @types.coroutine

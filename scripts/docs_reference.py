@@ -6,6 +6,7 @@ MkDocs calls `on_files`. Nothing is written into `docs/`, so no copy can go stal
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import re
@@ -16,6 +17,10 @@ from typing import TYPE_CHECKING
 from otel_pipeline import semconv
 from otel_pipeline.cli import COMMANDS, main
 from otel_pipeline.config import OPTIONS
+from otel_pipeline.dashboards import DASHBOARDS
+from otel_pipeline.quality.checks import KINDS, Check
+from otel_pipeline.quality.checks.model import parameters
+from otel_pipeline.quality.declarations import dataset_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
     from otel_pipeline.config import Option
+    from otel_pipeline.dashboards import Dashboard
+    from otel_pipeline.quality.checks.params import Param
     from otel_pipeline.semconv import MetricSpec
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +39,8 @@ ROOT = Path(__file__).parents[1]
 API_MODULES = (
     "otel_pipeline",
     "otel_pipeline.propagation",
+    "otel_pipeline.quality",
+    "otel_pipeline.quality.lineage",
     "otel_pipeline.logs",
     "otel_pipeline.redaction",
     "otel_pipeline.testing",
@@ -118,17 +127,82 @@ def _help(*command: str) -> str:
     return f"```text\n{output.getvalue()}```\n"
 
 
+#: Commands within commands that have pages of help of their own.
+ACTIONS = {"alerts": ("backtest", "lint")}
+
+
 def command_page() -> str:
     """Return the page of the command line: the help of each command."""
     lines = ["# Command line\n", "`python -m otel_pipeline` is the same command.\n", _help()]
     for name in COMMANDS:
         lines += [f"## otel-pipeline {name}\n", _help(name)]
+        for action in ACTIONS.get(name, ()):
+            lines += [f"### otel-pipeline {name} {action}\n", _help(name, action)]
+    return "\n".join(lines)
+
+
+def _parameter_row(name: str, parameter: Param, default: object) -> tuple[str, str, str]:
+    if default is dataclasses.MISSING:
+        shown = "needed"
+    else:
+        shown = _code(str(default).lower()) if default not in {None, "", ()} else "not set"
+    allowed = ", ".join(map(_code, parameter.schema.get("enum", ())))  # type: ignore[arg-type]
+    return _code(name), shown, _cell(parameter.doc) + (f" Allowed: {allowed}." if allowed else "")
+
+
+def _parameter_table(fields: Iterable[dataclasses.Field[object]]) -> str:
+    rows = (_parameter_row(one.name, one.metadata["param"], one.default) for one in fields)
+    return _table(("parameter", "default", "meaning"), rows)
+
+
+def checks_page() -> str:
+    """Return the page of the YAML file with datasets and their checks."""
+    common = [one for one in parameters(Check).values() if one.name in Check.__dataclass_fields__]
+    lines = [
+        "# Checks in YAML\n",
+        "A file maps `datasets` to names, and each name to the parameters of a dataset. Paths in",
+        "it are relative to it. `otel-pipeline quality check --print-schema` prints its JSON",
+        "schema, for editors.\n",
+        "## A dataset\n",
+        _table(
+            ("parameter", "default", "meaning"),
+            [
+                *(_parameter_row(name, one, None) for name, one in dataset_parameters().items()),
+                ("`checks`", "not set", "A list; each item is one kind with its parameters."),
+            ],
+        ),
+        "## Every check\n",
+        _parameter_table(common),
+    ]
+    for name, kind in KINDS.items():
+        own = [one for one in parameters(kind).values() if one.name not in parameters(Check)]
+        summary = (kind.__doc__ or "").partition("\n")[0]
+        lines += [f"## {name}\n", f"{summary}\n", _parameter_table(own)]
+        if kind.short:
+            lines.append(f"`{name}: VALUE` gives `{kind.short}` alone.\n")
     return "\n".join(lines)
 
 
 def api_page() -> str:
     """Return the page of the public Python API, for mkdocstrings to fill in."""
     return "\n".join(["# Python API\n", *(f"::: {module}\n" for module in API_MODULES)])
+
+
+def _shown(dashboard: Dashboard) -> str:
+    rows = [(_cell(panel.title), _cell(panel.description)) for panel in dashboard.panels()]
+    heading = f"## {dashboard.title.removeprefix('Pipelines: ').capitalize()}\n"
+    about = f"{dashboard.description} Its uid is `{dashboard.uid}`.\n"
+    return "\n".join([heading, about, _table(("panel", "what it shows"), rows)])
+
+
+def dashboards_page() -> str:
+    """Return the page of every panel of every dashboard."""
+    lines = [
+        "# Dashboards\n",
+        "What `otel-pipeline dashboards` writes;",
+        "[See your pipelines in Grafana](../how-to/dashboards.md) says how to use it.\n",
+    ]
+    return "\n".join([*lines, *map(_shown, DASHBOARDS)])
 
 
 #: Pages that stand at the root of the project.
@@ -146,8 +220,10 @@ def root_page(name: str) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     **{name.lower(): partial(root_page, name) for name in ROOT_PAGES},
     "reference/api.md": api_page,
+    "reference/checks.md": checks_page,
     "reference/command.md": command_page,
     "reference/configuration.md": configuration_page,
+    "reference/dashboards.md": dashboards_page,
     "reference/metrics.md": metrics_page,
 }
 

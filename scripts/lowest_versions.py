@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
-EXTRAS_FOR_USERS = ("config-file", "demo")
+EXTRAS_FOR_USERS = ("config-file", "demo", "quality", "quality-sql")
 
 
 def requirements() -> list[str]:

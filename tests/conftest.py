@@ -10,10 +10,12 @@ from hypothesis import settings
 # A developer's own settings must change no test, and no test may send to a developer's collector.
 # What concerns the test stack is for the tests themselves.
 for name in os.environ.copy():
-    if name.startswith("OTEL_") and not name.startswith("OTEL_PIPELINE_STACK_"):
+    if name.startswith(("OTEL_", "OPENLINEAGE_")) and not name.startswith("OTEL_PIPELINE_STACK_"):
         del os.environ[name]
-# No test writes into the home folder; those about the spool name a folder of their own.
+# No test writes into the home folder; those about the spool or lineage name a place of their own.
 os.environ["OTEL_PIPELINE_SPOOL_DIR"] = "off"
+os.environ["OTEL_PIPELINE_LINEAGE"] = "off"
+os.environ["OPENLINEAGE_DISABLED"] = "true"
 
 settings.register_profile("deterministic", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("deterministic")

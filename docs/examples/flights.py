@@ -1,9 +1,9 @@
 """Load the flights that left New York City in 2013 into SQLite, with the weather of their hour.
 
 A whole pipeline to copy from. One thread reads, checks, enriches and aggregates; the other loads;
-a queue is between them. Run it as it is:
+a queue is between them. What they read is inspected first. Run it as it is:
 
-    pip install "otel-pipeline[demo]"
+    pip install "otel-pipeline[demo,quality]"
     python flights.py flights.db
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import datetime as dt
 import io
 import queue
 import sqlite3
@@ -33,12 +34,15 @@ from otel_pipeline import (
     get_logger,
 )
 from otel_pipeline.propagation import ThreadPoolExecutor
+from otel_pipeline.quality import Between, InSet, NotNull, References, Row, Unique, Volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from otel_pipeline.pipeline import Run
+    import pyarrow as pa
 
+    from otel_pipeline.pipeline import Run
+    from otel_pipeline.quality import Check, Monitors
 pipeline = Pipeline("flights", expected_interval="24h")
 log = get_logger("flights")
 
@@ -219,6 +223,83 @@ def publish(delays: Delays, database: sqlite3.Connection) -> None:
     current_stage().records(len(means))
 
 
+@pipeline.stage
+def inspect(archive: Path, weather: Path, planes: Path, limit: int | None) -> pa.Table:
+    """Check the three files as tables, before anything is loaded; return the flights.
+
+    This needs the libraries of `otel-pipeline[quality]`.
+    """
+    stage = current_stage()
+    with zipfile.ZipFile(archive) as files:
+        flights = read_table(io.BytesIO(files.read("flights.csv")))[:limit]
+    hours, aircraft = read_table(weather), read_table(planes)
+    stage.observe(aircraft, "planes", checks=checks_of_planes())
+    stage.observe(hours, "weather", checks=checks_of_weather(), updated_at="time_hour")
+    stage.observe(flights, "flights", checks=checks_of_flights(hours), updated_at="time_hour")
+    return flights
+
+
+def read_table(source: Path | io.BytesIO) -> pa.Table:
+    """Read CSV, in which NA is a missing value."""
+    from pyarrow import csv as arrow_csv
+
+    options = arrow_csv.ConvertOptions(strings_can_be_null=True)
+    return arrow_csv.read_csv(source, convert_options=options)
+
+
+def checks_of_flights(weather: pa.Table) -> list[Check]:
+    """Return what should be true of the flights."""
+    departure = ["tailnum", "time_hour", "minute"]
+    possible = f"air_time is None or distance <= {FASTEST} * air_time / 60"
+    return [
+        # Without a flight there is nothing to load: this would stop the run.
+        Volume(min=1, severity="critical", on_fail="break"),
+        NotNull("tailnum", mostly=0.99),
+        InSet("origin", ["EWR", "JFK", "LGA"]),
+        Row(possible, name="possible_speed"),
+        Unique(departure, name="aircraft_booked_once"),
+        References(["origin", "time_hour"], to=weather, mostly=0.99, name="weather_is_known"),
+    ]
+
+
+def checks_of_weather() -> list[Check]:
+    """Return what should be true of the weather."""
+    return [
+        Unique(["origin", "time_hour"]),
+        NotNull("visib"),
+        Between("temp", min=-20, max=110),  # degrees Fahrenheit
+        Between("wind_speed", min=0, max=100),  # miles an hour
+    ]
+
+
+def checks_of_planes() -> list[Check]:
+    """Return what should be true of the aircraft."""
+    return [
+        Unique("tailnum"),
+        NotNull("year", mostly=0.97),
+        Between("year", min=1950, max=2013),
+        Between("seats", min=4, max=400),
+    ]
+
+
+def watch(flights: pa.Table, monitors: Monitors) -> None:
+    """Let monitors judge each day of 2013 by the days before it."""
+    from pyarrow import compute
+
+    first = dt.date(2013, 1, 1)
+    columns = flights.select(["tailnum", "dep_time"])
+    days = compute.add(compute.multiply(flights["month"], 100), flights["day"])
+    for date in (first + dt.timedelta(days=number) for number in range(365)):
+        with pipeline.stage("watch") as stage:
+            stage.observe(
+                columns.filter(compute.equal(days, date.month * 100 + date.day)),
+                "flights-of-a-day",
+                checks=[Volume(min=500)],
+                monitors=monitors,
+                at=dt.datetime(date.year, date.month, date.day, tzinfo=dt.UTC),
+            )
+
+
 class Feed:
     """Hands batches from the thread that prepares them to the one that loads them."""
 
@@ -249,6 +330,8 @@ def etl(
     weather: Path,
     database: sqlite3.Connection,
     *,
+    planes: Path | None = None,
+    monitors: Monitors | None = None,
     limit: int | None = None,
     batch_size: int = 1000,
     progress: Callable[[int], object] = lambda _rows: None,
@@ -259,6 +342,8 @@ def etl(
         archive: The zip that holds `flights.csv`.
         weather: The file `weather.csv`.
         database: Where the tables `flights` and `delays` are made.
+        planes: The file `planes.csv`; if given, the three files are inspected first.
+        monitors: What watches the days of the year, if given.
         limit: Flights to read at most.
         batch_size: Flights that are handled together.
         progress: Called with the number of flights read, batch by batch.
@@ -284,6 +369,10 @@ def etl(
             feed.put(None)
 
     with pipeline.run() as run, ThreadPoolExecutor(max_workers=1) as pool:
+        if planes is not None:
+            rows = inspect(archive, weather, planes, limit)
+            if monitors is not None:
+                watch(rows, monitors)
         preparing = pool.submit(prepare)  # this pool's tasks join the trace of the run
         try:
             load(feed.batches(), database)
@@ -305,7 +394,8 @@ def main() -> None:
     """Load all flights into the database that the command line names."""
     target = sys.argv[1] if len(sys.argv) > 1 else ":memory:"
     with configure("flights"), contextlib.closing(sqlite3.connect(target)) as database:
-        etl(data_file("flights.csv.zip"), data_file("weather.csv"), database)
+        archive, weather, planes = map(data_file, ("flights.csv.zip", "weather.csv", "planes.csv"))
+        etl(archive, weather, database, planes=planes)
 
 
 if __name__ == "__main__":

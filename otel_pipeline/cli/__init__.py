@@ -20,9 +20,12 @@ __all__ = ["COMMANDS", "main"]
 #: Each command, with its summary. Its module in this package has the same name, and defines
 #: `add_arguments(parser)` and `run(args) -> int`, which returns the exit status.
 COMMANDS: Final = {
+    "alerts": "write alert rules, their tests and Alertmanager's configuration",
+    "dashboards": "write Grafana's dashboards, made from the vocabulary",
     "demo": "run a real pipeline over real data and show what its telemetry says",
     "doctor": "check that telemetry arrives, and say what to do where it does not",
     "env": "show every setting, its value, where it comes from and what it means",
+    "quality": "look at data: what it looks like, and whether it is as it should be",
     "query": "ask the local backend for runs, traces, log lines and metrics",
     "spool": "show, send or drop what waits on disk for a collector that was away",
     "ui": "receive telemetry on this machine, keep it and show it",
@@ -76,7 +79,9 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+        # Not `capitalize`, which makes the names in it small.
+        sentence = f"{summary[0].upper()}{summary[1:]}."
+        command = commands.add_parser(name, help=summary, description=sentence)
         if name == chosen:
             module = import_module(f"{__name__}.{name}")
             module.add_arguments(command)

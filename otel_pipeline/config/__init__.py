@@ -17,6 +17,7 @@ from otel_pipeline.config._model import (
 from otel_pipeline.config._options import OPTIONS, Option
 from otel_pipeline.config._parse import parse_duration, take_credentials
 from otel_pipeline.config._rows import Row, rows
+from otel_pipeline.config._state import state_folder
 
 __all__ = [
     "OPTIONS",
@@ -33,5 +34,6 @@ __all__ = [
     "load",
     "parse_duration",
     "rows",
+    "state_folder",
     "take_credentials",
 ]

@@ -250,11 +250,13 @@ class _Builder:
             redact_keys=value("redact_keys") or (),
             redact_allow=value("redact_allow") or (),
             shutdown_timeout=value("shutdown_timeout"),
+            lineage=value("lineage"),
             spool_dir=value("spool_dir"),
             spool_max_bytes=value("spool_max_bytes"),
             spool_max_age=value("spool_max_age"),
             local=value("local"),
             local_token=value("local_token"),
+            quality_history=value("quality_history"),
             config_file=value("config_file"),
             settings=self._shown_settings(),  # last, as each of the above may add to it
             warnings=warnings,

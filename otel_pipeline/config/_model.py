@@ -146,11 +146,13 @@ class Config:
         redact_keys: More keys whose values are secrets.
         redact_allow: Keys and rules that are exempt.
         shutdown_timeout: Seconds that the end of the program may wait.
+        lineage: `auto`, `off`, or the path of the file for what stages read and write.
         spool_dir: `auto`, `off`, or the path of a folder.
         spool_max_bytes: Most bytes that the spool holds.
         spool_max_age: Age in seconds of the oldest batch that the spool keeps.
         local: Whether what is sent is for the local backend, and so is sent soon.
         local_token: What the local backend is shown, or None.
+        quality_history: `auto`, `off`, or the path of a file.
         config_file: The file of declarative configuration, or None.
         settings: Every variable with its text and where it came from.
         warnings: What should be told to the user once.
@@ -196,11 +198,13 @@ class Config:
     redact_keys: tuple[str, ...]
     redact_allow: tuple[str, ...]
     shutdown_timeout: float
+    lineage: str
     spool_dir: str
     spool_max_bytes: int
     spool_max_age: float
     local: bool
     local_token: str | None = field(repr=False)
+    quality_history: str
     config_file: str | None
     settings: Mapping[str, Setting] = field(compare=False, repr=False)
     warnings: tuple[str, ...] = field(compare=False)

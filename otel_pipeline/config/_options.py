@@ -503,7 +503,7 @@ _DELIVERY = (
         "OTEL_PIPELINE_SPOOL_DIR",
         "spool_dir",
         "auto",
-        _parse.spool_dir,
+        _parse.path_or_word,
         "Folder for what cannot be sent now; auto is one under the user's state directory when "
         "an OTLP endpoint was set; off.",
         "Delivery",
@@ -525,6 +525,24 @@ _DELIVERY = (
         "Oldest batch that the spool keeps: 90s, 15m, 24h, 1d.",
         "Delivery",
         unit="s",
+    ),
+    Option(
+        "OTEL_PIPELINE_QUALITY_HISTORY",
+        "quality_history",
+        "auto",
+        _parse.path_or_word,
+        "File with the history that the monitors of datasets learn from; auto is one under the "
+        "user's state directory; off.",
+        "Data quality",
+    ),
+    Option(
+        "OTEL_PIPELINE_LINEAGE",
+        "lineage",
+        "auto",
+        _parse.path_or_word,
+        "File with what stages last read and wrote; auto is one under the user's state directory; "
+        "off.",
+        "Data quality",
     ),
 )
 

@@ -282,8 +282,8 @@ def log_rate(given: str) -> float | None:
     return number
 
 
-def spool_dir(given: str) -> str:
-    """Return `auto`, `off`, or the path of a folder."""
+def path_or_word(given: str) -> str:
+    """Return `auto`, `off`, or a path."""
     return given.lower() if given.lower() in {"auto", "off"} else os.path.expanduser(given)  # noqa: PTH111 - paths stay text
 
 

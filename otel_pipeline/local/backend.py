@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from otel_pipeline import diagnostics
 from otel_pipeline.local.access import Access
 from otel_pipeline.local.api import Api
-from otel_pipeline.local.forward import Forwarder
 from otel_pipeline.local.http_server import HttpServer
 from otel_pipeline.local.otlp_http import OtlpHttp
 from otel_pipeline.local.receiver import Receiver
@@ -83,6 +82,9 @@ class LocalBackend:
             undo.callback(sys.setswitchinterval, interval)
             forwarder = None
             if options.forward:
+                # It brings the exporters' transport along, which few need here.
+                from otel_pipeline.local.forward import Forwarder  # noqa: PLC0415
+
                 forwarder = Forwarder(options.forward, options.forward_headers)
                 undo.callback(forwarder.stop)
             self.receiver = Receiver(store, forwarder)

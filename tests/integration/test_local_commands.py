@@ -107,6 +107,7 @@ def test_a_program_s_telemetry_is_asked_for_while_the_ui_runs(
     assert (series["value"], series["service"]) == (7.0, "orders-etl")
 
 
+@pytest.mark.timeout(300)  # twenty programs start one after the other
 def test_nothing_that_was_acknowledged_is_lost_when_it_is_killed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -216,6 +216,13 @@ GO_PROGRAMS: Mapping[str, Program] = {
             "cmd/loki",
             version_variable=f"{_LOKI}/pkg/util/build.Version",
         ),
+        _tool(
+            "pint",
+            "pint",
+            "github.com/cloudflare/pint",
+            "cmd/pint",
+            version_variable="main.version",
+        ),
         Program("otelcol", COLLECTOR, "go.opentelemetry.io/collector/otelcol", ""),
     )
 }

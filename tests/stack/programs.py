@@ -349,6 +349,7 @@ def prometheus(
     *,
     files: Mapping[str, str] | None = None,
     arguments: Sequence[str] = (),
+    data: Path | None = None,
 ) -> Iterator[Server]:
     """Run Prometheus, which takes OTLP under `/api/v1/otlp` and keeps exemplars.
 
@@ -357,6 +358,7 @@ def prometheus(
             added to those of `prometheus_config()`.
         files: Further files for its folder, such as rules, by name.
         arguments: Further arguments, such as `--rules.alert.resend-delay=1s`.
+        data: Where its blocks are; by default a folder that goes away with it.
     """
 
     def start(folder: Path, ports: Mapping[str, int]) -> _Start:
@@ -364,7 +366,7 @@ def prometheus(
         return _Start(
             [
                 "--config.file=prometheus.yaml",
-                "--storage.tsdb.path=data",
+                f"--storage.tsdb.path={data or 'data'}",
                 f"--web.listen-address={address}",
                 "--web.enable-lifecycle",
                 "--web.enable-otlp-receiver",

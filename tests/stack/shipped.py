@@ -35,6 +35,7 @@ __all__ = [
     "loki",
     "mounts",
     "prometheus",
+    "set_targets",
 ]
 
 COMPOSE = COLLECTOR / "compose.yaml"
@@ -102,7 +103,7 @@ def prometheus(
         for file in etc.glob("targets/**/*.yml"):
             file.write_text("[]", encoding="utf-8")
         for name, addresses in (targets or {}).items():
-            _write(etc / "targets" / name, json.dumps([{"targets": list(addresses)}]))
+            _write(etc / "targets" / name, _group(addresses))
         for name, text in (rules or {}).items():
             _write(etc / "rules" / name, text)
         address = f"{_HOST}:{ports['http']}"
@@ -130,18 +131,25 @@ def alertmanager(program: str = "alertmanager") -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def loki() -> Iterator[Server]:
-    """Run Loki as compose does."""
+def loki(*arguments: str, **environ: str) -> Iterator[Server]:
+    """Run Loki as compose does.
+
+    Args:
+        arguments: Further arguments, such as `-ruler.evaluation-interval=1s`.
+        environ: Variables of its configuration, such as `LOKI_ALERTMANAGER_URL`.
+    """
 
     def start(folder: Path, ports: Mapping[str, int]) -> _Start:
         return _Start(
-            [*_arguments("loki", folder), *_AT_ONCE],
+            [*_arguments("loki", folder), *_AT_ONCE, *arguments],
             f"http://{_HOST}:{ports['http']}/ready",
             environ={
                 "LOKI_HTTP_ADDRESS": _HOST,
                 "LOKI_HTTP_PORT": str(ports["http"]),
                 "LOKI_GRPC_PORT": str(ports["grpc"]),
                 "LOKI_DATA": str(folder / "data"),
+                "LOKI_RULES": str(folder / "loki" / "rules"),
+                **environ,
             },
         )
 
@@ -173,6 +181,21 @@ def collector(**environ: str) -> Iterator[Server]:
 
     with _running("otelcol", ["http", "grpc", "health", "metrics"], start) as server:
         yield server
+
+
+def set_targets(prometheus: Server, name: str, addresses: Sequence[str]) -> None:
+    """Let a Prometheus that runs scrape these addresses, from now on.
+
+    Args:
+        prometheus: The server.
+        name: The file in `targets/`.
+        addresses: Hosts with their ports.
+    """
+    _write(prometheus.folder / "prometheus" / "targets" / name, _group(addresses))
+
+
+def _group(addresses: Sequence[str]) -> str:
+    return json.dumps([{"targets": list(addresses)}])
 
 
 def address(server: Server, port: str = "http") -> str:

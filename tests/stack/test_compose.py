@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from scripts import alert_rules
 from tests.stack import shipped
 from tests.stack.build import COLLECTOR, PROGRAMS
 from tests.stack.shipped import PROVISIONING
@@ -185,6 +186,18 @@ def test_everything_has_an_end() -> None:
     assert tempo["overrides"]["defaults"]["metrics_generator"]["processors"] == []
 
 
+def test_the_alert_rules_are_those_that_the_command_writes() -> None:
+    """What is shipped is neither older than the code nor changed by hand."""
+    wanted = alert_rules.shipped()
+    assert {path: path.read_text(encoding="utf-8") for path in wanted} == dict(wanted)
+    found = {
+        path
+        for folder in ("prometheus/rules", "alertmanager", "loki/rules")
+        for path in (COLLECTOR / folder).rglob("*.yml")
+    }
+    assert found - set(wanted) == {COLLECTOR / "prometheus/rules/stack.yml"}
+
+
 def test_targets_are_services_of_the_stack() -> None:
     """Prometheus scrapes every server, at the port where it listens."""
     found = set()
@@ -250,7 +263,7 @@ def test_no_dollar_is_taken_for_a_variable() -> None:
 
 def test_the_folder_of_dashboards_is_mounted() -> None:
     """The provider reads where compose mounts the dashboards."""
-    [provider] = yaml.safe_load((PROVISIONING / "dashboards" / "folder.yaml").read_text())[
+    [provider] = yaml.safe_load((PROVISIONING / "dashboards" / "otel-pipeline.yaml").read_text())[
         "providers"
     ]
     mounts = shipped.mounts("grafana")

@@ -220,5 +220,5 @@ def test_the_others_take_their_configurations(
 def test_a_program_says_its_version(need: Callable[..., list[Path]], name: str) -> None:
     """The program that was built is the version that its module names."""
     [path] = need(name)
-    command = ["version"] if name == "jaeger" else ["--version"]
+    command = ["version"] if name in {"jaeger", "pint"} else ["--version"]
     assert PROGRAMS[name].version in check(path, *command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import queue
+from pathlib import Path
 from typing import TYPE_CHECKING, assert_type
 
 from otel_pipeline import (
@@ -32,6 +33,7 @@ from otel_pipeline.propagation import (
     kafka_headers,
     wrap,
 )
+from otel_pipeline.quality import Between, CheckResult, Dataset, NotNull, check, load, register
 from otel_pipeline.testing import Capture, ManualClock, capture
 
 if TYPE_CHECKING:
@@ -89,6 +91,9 @@ with pipeline.run("id", attributes={"a": 1}, links=[{}], parent={}, flush=False)
         assert_type(stage, Stage)
         stage.records(3)
         stage.set_attribute("file", "x")
+        stage.reads("s3://landing/orders.csv", Path("prices.csv"), ("snowflake://org", "A.B.C"))
+        stage.reads("lines", schema={"price": "float64"})
+        stage.writes("orders", columns={"total": [("lines", "price")]}, rows=3, size=120)
     with pipeline.batch([1, 2], links=[{}]) as records:
         assert_type(records, Batch)
         for _ in records:
@@ -123,3 +128,11 @@ push_to_gateway("gateway:9091", "orders", grouping_key={"instance": "a"}, timeou
 with capture(fixed_ids=True, clock=ManualClock()) as captured:
     assert_type(captured, Capture)
     assert_type(captured.metric("x_total", status="success"), float | None)
+
+with pipeline.stage("observe") as stage:
+    checks = [NotNull("id", on_fail="break"), Between("amount", min=0, severity="critical")]
+    assert_type(stage.observe([1], "orders", checks=checks, level="basic"), list[int])
+    assert_type(stage.observe([1], Dataset("orders"), updated_at="at"), list[int])
+assert_type(check([{"id": 1}], checks), list[CheckResult])
+assert_type(load("checks.yaml"), list[Dataset])
+register(Dataset("orders", checks=checks, freshness="26h"))()

@@ -26,6 +26,7 @@ COMMAND = [sys.executable, "-m", "otel_pipeline"]
 @pytest.fixture(autouse=True)
 def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.delenv("OTEL_PIPELINE_LINEAGE")
 
 
 def rows(output: str) -> dict[str, dict[str, Any]]:

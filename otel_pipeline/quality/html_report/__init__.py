@@ -1,0 +1,1 @@
+"""The report on data quality: one HTML page that needs nothing else."""
