@@ -48,7 +48,7 @@ export const When = ({ iso }) => html`<time datetime=${iso} title=${`${iso} (${a
 export function Records({ of }) {
   const shown = Object.entries(of ?? {}).filter(([status, number]) => number || status === "success");
   return html`<span class="records">${shown.map(([status, number]) =>
-    html`<span class=${`n ${status}`} title=${status}>${count(number ?? 0)}${status === "success" ? "" : html` <small>${status}</small>`}</span>`)}</span>`;
+    html`<span class=${`n ${status}`} title=${status}>${count(number ?? 0)}${status === "success" ? "" : html` <small>${status}</small>`}</span> `)}</span>`;
 }
 
 // A value as text; one that leads to the web is a link.
