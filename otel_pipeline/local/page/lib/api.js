@@ -1,5 +1,5 @@
 // Questions to the API, and the news that something has come.
-import { useEffect, useState } from "/page/vendor/htm-preact.js";
+import { useEffect, useRef, useState } from "/page/vendor/htm-preact.js";
 
 export function url(path, query = {}) {
   const set = Object.entries(query).filter(([, value]) => value !== undefined && value !== "");
@@ -26,19 +26,41 @@ async function read(address, signal) {
 // The answer to a question: {data} or {error}, and {} until there is one. `again` asks once more
 // when it changes; the old answer stands until the new one has come.
 export function useAnswer(path, query, again = 0) {
-  const [state, setState] = useState({});
   const key = path === null ? null : url(path, query);
+  return useAsked(key, again, (signal) => read(key, signal));
+}
+
+// The same for whatever `load` asks. Only one question of a key is under way: news that come
+// meanwhile ask once more when it has been answered, however slow the answers are.
+export function useAsked(key, again, load) {
+  const [state, setState] = useState({});
+  const underway = useRef(null);
+  useEffect(() => () => {
+    underway.current?.control.abort();
+    underway.current = null;
+  }, [key]);
   useEffect(() => {
-    if (key === null) return undefined;
-    const control = new AbortController();
-    read(key, control.signal).then(
-      (data) => setState({ key, data }),
-      (error) => {
-        if (error.name === "AbortError") return;
-        setState((old) => ({ key, error, data: old.key === key ? old.data : undefined }));
-      },
-    );
-    return () => control.abort();
+    if (key === null) return;
+    if (underway.current) {
+      underway.current.old = true;
+      return;
+    }
+    const start = async () => {
+      const mine = { control: new AbortController(), old: false };
+      underway.current = mine;
+      let found;
+      try {
+        const data = await load(mine.control.signal);
+        found = () => ({ key, data });
+      } catch (error) {
+        found = (before) => ({ key, error, data: before.key === key ? before.data : undefined });
+      }
+      if (mine.control.signal.aborted) return;
+      underway.current = null;
+      setState(found);
+      if (mine.old) start();
+    };
+    start();
   }, [key, again]);
   return state.key === key ? state : {};
 }

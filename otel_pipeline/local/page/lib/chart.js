@@ -60,7 +60,7 @@ export function Chart({ data, series, marks = [], draw, range, label = compact, 
       }
     };
     const plot = new uPlot({
-      width: box.current.clientWidth, height, legend: { show: false }, padding: [10, 12, 0, 0],
+      width: box.current.clientWidth, height, legend: { show: false }, padding: [10, 28, 0, 0],
       cursor: { points: { size: 6 }, drag: { x: true, y: false } },
       scales: {
         x: { time: true, ...(lonely ? { range: [times[0] - 30, times[0] + 30] } : {}) },

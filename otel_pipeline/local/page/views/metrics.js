@@ -1,6 +1,6 @@
 // Metrics: their names, and a chart of the one that is selected.
-import { html, useEffect, useMemo, useState } from "/page/vendor/htm-preact.js";
-import { ask, useAnswer } from "/page/lib/api.js";
+import { html, useMemo, useState } from "/page/vendor/htm-preact.js";
+import { ask, useAnswer, useAsked } from "/page/lib/api.js";
 import { Chart, lineColor, useTheme } from "/page/lib/chart.js";
 import { count, number } from "/page/lib/format.js";
 import { address, change, go, traceAddress } from "/page/lib/route.js";
@@ -44,18 +44,12 @@ export function Metrics({ query, news }) {
 
 // The series of a metric with their points, the ones with the newest first.
 function useSeries(metric, again) {
-  const [state, setState] = useState({ list: [] });
   const chosen = [...metric.series].sort((one, other) => ((one.time ?? "") < (other.time ?? "") ? 1 : -1)).slice(0, MOST_SERIES);
   const key = chosen.map((series) => series.series).join();
-  useEffect(() => {
-    const control = new AbortController();
-    Promise.all(chosen.map((series) => ask(`metrics/${series.series}`, { limit: POINTS }, control.signal))).then(
-      (list) => setState({ list: list.filter((series) => series.items.length) }),
-      (error) => error.name !== "AbortError" && setState((old) => ({ ...old, error })),
-    );
-    return () => control.abort();
-  }, [key, again]);
-  return { ...state, left: metric.series.length - chosen.length };
+  const { data, error } = useAsked(key, again, (signal) =>
+    Promise.all(chosen.map((series) => ask(`metrics/${series.series}`, { limit: POINTS }, signal))));
+  const list = useMemo(() => (data ?? []).filter((series) => series.items.length), [data]);
+  return { list, error, left: metric.series.length - chosen.length };
 }
 
 function Metric({ metric, query, again }) {

@@ -1,6 +1,6 @@
 // Everything about the selected span, and its log lines.
-import { html, useEffect, useState } from "/page/vendor/htm-preact.js";
-import { ask, useAnswer } from "/page/lib/api.js";
+import { html, useState } from "/page/vendor/htm-preact.js";
+import { useAnswer } from "/page/lib/api.js";
 import { count, duration, text } from "/page/lib/format.js";
 import { address, traceAddress } from "/page/lib/route.js";
 import { criticalTime } from "/page/lib/model.js";
@@ -48,21 +48,14 @@ function Events({ events }) {
 function Lines({ trace, node, news }) {
   const [whole, setWhole] = useState(false);
   const [opened, setOpened] = useState(null);
-  const [state, setState] = useState({ items: [] });
   const filter = whole ? `trace:${trace}` : `trace:${trace} span:${node.id}`;
-  useEffect(() => {
-    const control = new AbortController();
-    ask("logs", { filter, limit: MOST_LINES }, control.signal).then(
-      (page) => setState({ items: [...page.items].reverse(), more: page.next !== null, done: true }),
-      (error) => error.name !== "AbortError" && setState({ items: [], error, done: true }),
-    );
-    return () => control.abort();
-  }, [filter, news.logs]);
-  const { items, more, error, done } = state;
-  return html`<h3>Log lines <span class="dim">${done ? count(items.length) + (more ? "+" : "") : ""}</span>
+  const { data, error } = useAnswer("logs", { filter, limit: MOST_LINES }, news.logs);
+  const items = [...(data?.items ?? [])].reverse();
+  const more = data && data.next !== null;
+  return html`<h3>Log lines <span class="dim">${data ? count(items.length) + (more ? "+" : "") : ""}</span>
       <span class="choice"><button class=${whole ? "" : "on"} aria-pressed=${!whole} onClick=${() => setWhole(false)}>this span</button><button class=${whole ? "on" : ""} aria-pressed=${whole} onClick=${() => setWhole(true)}>whole trace</button></span></h3>
     ${error && html`<p class="error">${error.message}</p>`}
     ${more && html`<p><a href=${address("logs", [], { filter })}>The newest ${MOST_LINES} are shown; see all</a></p>`}
-    ${done && !items.length && !error ? html`<p class="dim">${whole ? "No line was logged in this trace." : "Nothing was logged in this span itself; look at the whole trace."}</p>`
+    ${data && !items.length ? html`<p class="dim">${whole ? "No line was logged in this trace." : "Nothing was logged in this span itself; look at the whole trace."}</p>`
       : html`<ol class="lines small">${items.map((line) => html`<${LogLine} key=${line.id} line=${line} span=${whole} open=${opened === line.id} onOpen=${() => setOpened(opened === line.id ? null : line.id)} />`)}</ol>`}`;
 }

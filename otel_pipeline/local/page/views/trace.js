@@ -24,7 +24,7 @@ export function Trace({ words, query, news }) {
 
 function Shown({ id, outline, trace, query, news }) {
   const run = useAnswer("runs", { filter: `trace:${id}`, limit: 1 }, news.spans).data?.items[0];
-  const stages = useAnswer(`traces/${id}/stages`, {}, news.spans).data?.items ?? [];
+  const stages = useAnswer(`traces/${id}/stages`, {}, trace.all.length).data?.items ?? [];
   const [folded, setFolded] = useState(new Set());
   const [zoom, setZoom] = useState(null);
   const [find, setFind] = useState("");
@@ -94,11 +94,11 @@ function Shown({ id, outline, trace, query, news }) {
         <div><dt>service</dt><dd>${[...new Set(Object.values(outline.services))].join(", ") || "–"}</dd></div>
       </dl>
       <span class="space"></span>
-      <span class="said" role="status">${said}</span>
+      <span class="tools"><span class="said" role="status">${said}</span>
       ${run && html`<${Before} run=${run} />`}
       <a class="button" href=${address("logs", [], { filter: `trace:${id}` })}>Log lines</a>
       <button onClick=${() => copy("Markdown")} title="Copy the trace as Markdown (y)">Copy Markdown</button>
-      <button onClick=${() => copy("JSON")} title="Copy the trace as OTLP JSON, which \`otel-pipeline query import\` reads (Y)">Copy JSON</button>
+      <button onClick=${() => copy("JSON")} title="Copy the trace as OTLP JSON, which \`otel-pipeline query import\` reads (Y)">Copy JSON</button></span>
     </header>
     <div class="split">
       <div class="left">
