@@ -17,7 +17,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 FOLDER = Path(__file__).parents[1] / "docs" / "assets" / "local"
-PROGRAM = '''
+PROGRAM = """
 import random, time
 from otel_pipeline import Pipeline, configure, current_stage, get_logger
 
@@ -67,7 +67,7 @@ for number in range(7):
     except ConnectionError:
         pass
     time.sleep(1.2)
-'''
+"""
 
 
 def main() -> None:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from otel_pipeline.local.backend import LocalBackend, Options
+from otel_pipeline.local.sqlite import SqliteStore
 from tests.local_data import counter, histogram, log, logs, metrics, span, spans
 
 if TYPE_CHECKING:
-    from otel_pipeline.local.backend import LocalBackend
+    from pathlib import Path
+
     from tests.browser.conftest import Page
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -375,6 +378,24 @@ def test_hostile_names_are_only_text(backend: LocalBackend, own_page: Page) -> N
     own_page.open(f"#/trace/{trace}?span={2:016x}")
     assert own_page.texts(".panel h2") == [HOSTILE]
     own_page.tab.locator(".panel .attributes dd", has_text="javascript:alert(4)").wait_for()
+
+
+def test_with_a_token_the_link_opens_the_page_and_nothing_else_does(
+    browser: Any, tmp_path: Path
+) -> None:
+    """The link that `ui` prints lets its browser in; another one is told what to do."""
+    options = Options(port=0, otlp_port=0, grpc_port=None, token="a-token-of-some-length")
+    with SqliteStore(tmp_path / "local.db") as store, LocalBackend(store, options) as backend:
+        backend.receiver.receive("traces", spans(run_of(7)))
+        with browser.new_context() as known, browser.new_context() as stranger:
+            tab, other = known.new_page(), stranger.new_page()
+            tab.goto(backend.page_url)
+            tab.locator("table.runs td.name", has_text="orders").wait_for()
+            other.goto(backend.page.url)
+            other.locator(
+                ".empty", has_text="open the link that `otel-pipeline ui` printed"
+            ).wait_for()
+            assert other.locator("table").count() == 0
 
 
 def test_only_addresses_of_the_web_are_links(page: Page) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from otel_pipeline import local
+from otel_pipeline.local import filters
 
 PAGE = Path(local.__file__).with_name("page")
 OWN = sorted(
@@ -50,6 +51,21 @@ def test_what_a_script_imports_is_there(path: Path) -> None:
             and not re.search(rf"\bas {name}[,}}]", exports)
         ]
         assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("view", "kind"),
+    [("runs", "runs"), ("traces", "spans"), ("logs", "logs"), ("metrics", "metrics")],
+)
+def test_the_page_names_the_fields_of_filters(view: str, kind: filters.Kind) -> None:
+    """The hint under a filter's box has the fields that there are, and examples that are right."""
+    text = (PAGE / "views" / "parts.js").read_text(encoding="utf-8")
+    (line,) = re.findall(rf"^  {view}: \[(.+)\],$", text, re.MULTILINE)
+    examples, _, fields = line.rpartition("], ")
+    named = set(fields.strip('"').split()) - {"attr.KEY", "“words”"}
+    assert named == set(filters.FIELDS[kind])
+    for example in re.findall(r"""'[^']+'|["][^"]+["]""", examples):
+        filters.compile_filter(example[1:-1], kind)
 
 
 def test_what_is_not_ours_has_its_licence() -> None:
