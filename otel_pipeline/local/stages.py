@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_pipeline.local.attributes import plain_attributes
+from otel_pipeline.local.attributes import plain
 from otel_pipeline.local.otlp_json import from_message
 from otel_pipeline.semconv import Attr, Signal
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["stages_of", "trace_as_otlp"]
 
-_ERROR = 2
+_ERROR: Final = 2
+_OURS: Final = "pipeline."
 
 
 @dataclass(slots=True)
@@ -74,7 +75,11 @@ def stages_of(store: Store, trace_id: bytes) -> dict[str, Any]:
                     if span.span_id in seen:
                         continue
                     seen.add(span.span_id)
-                    attributes = plain_attributes(span.attributes)
+                    attributes = {
+                        one.key: plain(one.value)
+                        for one in span.attributes
+                        if one.key.startswith(_OURS)
+                    }
                     if Attr.PIPELINE_NAME in attributes:
                         stage = str(attributes.get(Attr.STAGE, ""))
                         kind = _kind(span.name, attributes)

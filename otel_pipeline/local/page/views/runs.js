@@ -64,7 +64,7 @@ export function Runs({ query, news }) {
     ${error && !query.filter && html`<${Failed} error=${error} />`}
     ${data && !items.length && (query.filter ? html`<${NoMatch} what="run" />` : html`<${Start} />`)}
     ${items.length > 0 && html`<table class="list runs">
-      <thead><tr><th></th><th>Pipeline</th><th>Status</th><th>Started</th><th class="right">Duration</th><th></th><th class="right">Records</th><th class="right">Rate</th><th>Service</th><th>Run</th></tr></thead>
+      <thead><tr><th></th><th>Pipeline</th><th>Status</th><th>Started</th><th class="right">Duration</th><th class="share"></th><th class="right">Records</th><th class="right">Rate</th><th>Service</th><th>Run</th></tr></thead>
       <tbody>${items.map((run, index) => html`<tr key=${run.cursor} data-at=${index === at} onClick=${(event) => event.target.closest("a, input") || go(traceAddress(run.trace_id))}>
         <td class="tick"><input type="checkbox" aria-label=${`Choose run ${run.run_id} to compare`} checked=${chosen.some((one) => one.trace_id === run.trace_id)} onChange=${() => choose(run)} /></td>
         <td class="name"><a href=${traceAddress(run.trace_id)}>${run.pipeline}</a></td>
@@ -92,7 +92,7 @@ export function Traces({ query, news }) {
       <p>Anything that sends OTLP can send here. From a program with the library:</p><pre>OTEL_PIPELINE_LOCAL=1 python orders.py</pre>
       <p>From any other: <code>OTEL_EXPORTER_OTLP_ENDPOINT</code> is the address that <code>otel-pipeline ui</code> printed.</p><//>`)}
     ${items.length > 0 && html`<table class="list">
-      <thead><tr><th>${query.filter ? "Span that matches" : "Root span"}</th><th>Status</th><th>Started</th><th class="right">Duration</th><th></th><th>Service</th><th>Trace</th></tr></thead>
+      <thead><tr><th>${query.filter ? "Span that matches" : "Root span"}</th><th>Status</th><th>Started</th><th class="right">Duration</th><th class="share"></th><th>Service</th><th>Trace</th></tr></thead>
       <tbody>${items.map((trace, index) => html`<tr key=${trace.trace_id} data-at=${index === at} onClick=${(event) => event.target.closest("a") || go(open(trace))}>
         <td class="name"><a href=${open(trace)}>${trace.name || "(no name)"}</a></td>
         <td><${Status} of=${trace.status} /></td>

@@ -136,7 +136,7 @@ function Stages({ stages, trace, selected, select }) {
   const longest = Math.max(1, ...stages.map((stage) => stage.duration_ns));
   return html`<div class="above"><table class="list stages">
     <thead><tr><th>Stage</th><th class="right">Spans</th><th class="right">Success</th><th class="right">Error</th><th class="right">Dropped</th><th class="right">Skipped</th>
-      <th class="right" title="Records by the time of the stage's spans">Rate</th><th class="right" title="Of all its spans">Time</th><th></th><th class="right" title="Of the time that the whole took">Critical path</th></tr></thead>
+      <th class="right" title="Records by the time of the stage's spans">Rate</th><th class="right" title="Of all its spans">Time</th><th class="share"></th><th class="right" title="Of the time that the whole took">Critical path</th></tr></thead>
     <tbody>${stages.map((stage) => html`<tr key=${stage.name} data-at=${selected.name === stage.name} onClick=${() => select(trace.nodes.get(stage.span_id))}>
       <td class="name"><button class="plain" title=${stage.name}>${stageName(stage)}</button>${stage.errors > 0 && html` <span class="bad">${count(stage.errors)} failed</span>`}</td>
       <td class="right num dim">${count(stage.spans)}</td>
