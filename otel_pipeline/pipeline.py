@@ -10,7 +10,6 @@ import datetime as dt
 import inspect
 import os
 import threading
-import time
 import uuid
 import weakref
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
@@ -26,6 +25,7 @@ from otel_pipeline.errors import DataQualityError
 from otel_pipeline.metrics import Counter, Gauge, Histogram
 from otel_pipeline.propagation import context_from, link_from
 from otel_pipeline.semconv import Attr, Event, Status
+from otel_pipeline.throttle import Throttle
 from otel_pipeline.tracing import SCOPE_NAME, Block, Opener, log_event, text_of
 from otel_pipeline.version import __version__
 
@@ -74,7 +74,6 @@ _LAST_RUN_RECORDS = Gauge.from_spec(semconv.LAST_RUN_RECORDS)
 _EXPECTED_INTERVAL = Gauge.from_spec(semconv.EXPECTED_INTERVAL)
 _EVENT_LAG = Gauge.from_spec(semconv.EVENT_LAG)
 _PIPELINE_INFO = Gauge.from_spec(semconv.PIPELINE_INFO)
-_LOGS_SUPPRESSED = Counter.from_spec(semconv.LOGS_SUPPRESSED)
 
 #: Names of pipelines, and of stages of one, that are remembered; more are no fixed words any more.
 _MOST_KEPT = 1000
@@ -1040,46 +1039,13 @@ class Queue:
 _queue_owners: dict[str, str] = {}
 
 
-class _BatchLog:
-    """Keeps `batch_processed` lines few: the first ten at once, then one a second.
-
-    It begins anew with each `configure()` and each capture of a test.
-    """
-
-    __slots__ = ("_hooks", "_left", "_next", "_suppressed")
-
-    def __init__(self) -> None:
-        self._begin(None)
-
-    def _begin(self, hooks: lifecycle.Hooks | None) -> None:
-        self._hooks = hooks
-        self._left = 10
-        self._next = 0.0
-        self._suppressed = 0
-
-    def ask(self) -> int | None:
-        """Return how many lines were suppressed before this one, or None if this one is too."""
-        with _lock:
-            now = time.monotonic()
-            if (hooks := lifecycle.hooks()) is not self._hooks:
-                self._begin(hooks)
-            if self._left:
-                self._left -= 1
-            elif now < self._next:
-                self._suppressed += 1
-                return None
-            self._next = now + 1.0
-            suppressed, self._suppressed = self._suppressed, 0
-            return suppressed
-
-
 class _Shared:
     """What all `Pipeline` objects of one name have in common."""
 
     __slots__ = ("batch_log", "series")
 
     def __init__(self) -> None:
-        self.batch_log = _BatchLog()
+        self.batch_log = Throttle(Event.BATCH_PROCESSED, burst=10, rate=1.0)
         self.series: dict[str, _Series] = {}
 
 
@@ -1327,7 +1293,6 @@ class Pipeline:
     def _log_batch(self, counts: Mapping[str, int], seconds: float) -> None:
         suppressed = self._shared.batch_log.ask()
         if suppressed is None:
-            _LOGS_SUPPRESSED.labels(Event.BATCH_PROCESSED).inc()
             return
         log_event(
             "info",

@@ -430,6 +430,19 @@ class Event:
     LINES_SUPPRESSED: Final = "log_lines_suppressed"
 
 
+#: Events whose lines the library itself keeps few: they say `suppressed`.
+THROTTLED_EVENTS: Final = frozenset(
+    {
+        Event.BATCH_PROCESSED,
+        Event.DATASET_OBSERVED,
+        Event.DATASET_CHECK_FAILED,
+        Event.DATASET_CHECK_ERROR,
+        Event.DATASET_ANOMALY,
+        Event.DATASET_SCHEMA_CHANGED,
+    }
+)
+
+
 class Signal:
     """Names of the signals, as in `Telemetry.report()` and the label `signal`."""
 

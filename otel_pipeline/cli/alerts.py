@@ -11,6 +11,7 @@ from typing import Any, Final
 from otel_pipeline.alerts.files import files
 from otel_pipeline.alerts.reading import read_settings
 from otel_pipeline.alerts.settings import Settings
+from otel_pipeline.cli._files import write
 from otel_pipeline.errors import CommandError
 
 __all__ = ["add_arguments", "run"]
@@ -73,17 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None:
         raise CommandError("alerts needs --out DIR, the folder for the files that it writes")
     settings = Settings() if args.config is None else read_settings(args.config)
-    written = []
-    try:
-        for path, text in files(settings).items():
-            file: Path = args.out / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
-            written.append(str(file))
-    except OSError as error:
-        raise CommandError(
-            f"cannot write to {args.out}: {error}; name another folder with --out"
-        ) from error
+    written = write(args.out, files(settings))
     if args.json:
         print(json.dumps({"files": written}, indent=2))
     else:

@@ -9,6 +9,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from otel_pipeline.cli._files import write
 from otel_pipeline.dashboards import DASHBOARDS, FOLDER, files, instruments_of, own_dashboard
 from otel_pipeline.errors import CommandError
 
@@ -62,17 +63,7 @@ def run(args: argparse.Namespace) -> int:
     dashboards = list(DASHBOARDS)
     if args.from_metrics:
         dashboards.append(own_dashboard(_instruments(args.from_metrics)))
-    written = []
-    try:
-        for path, text in files(dashboards, folder=args.folder).items():
-            file: Path = args.out / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
-            written.append(str(file))
-    except OSError as error:
-        raise CommandError(
-            f"cannot write to {args.out}: {error}; name another folder with --out"
-        ) from error
+    written = write(args.out, files(dashboards, folder=args.folder))
     if args.json:
         found = [
             {"uid": one.uid, "title": one.title, "panels": len(one.panels())} for one in dashboards

@@ -17,7 +17,7 @@ from otel_pipeline.logs.otlp import is_error
 from otel_pipeline.logs.output import LineLogger
 from otel_pipeline.logs.rendering import render_console
 from otel_pipeline.logs.values import plain
-from otel_pipeline.semconv import Event, LogField
+from otel_pipeline.semconv import THROTTLED_EVENTS, LogField
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -194,7 +194,7 @@ class _LimitedLogger(BoundLogger):
         self, method: str, event: object, args: tuple[object, ...], fields: dict[str, Any]
     ) -> None:
         name = fields.get(_EVENT, event) if event is _NO_EVENT else event
-        already = fields.get(LogField.SUPPRESSED) if name == Event.BATCH_PROCESSED else None
+        already = fields.get(LogField.SUPPRESSED) if _is_throttled(name) else None
         if type(already) is not int:
             already = 0
         suppressed = self.volume.ask(name, error=is_error(method), already=already)
@@ -202,6 +202,10 @@ class _LimitedLogger(BoundLogger):
             if suppressed:
                 tell_suppressed(fields, suppressed, already)
             super()._log(method, event, args, fields)
+
+
+def _is_throttled(event: object) -> bool:
+    return isinstance(event, str) and event in THROTTLED_EVENTS
 
 
 def tell_suppressed(fields: dict[str, Any], suppressed: int, already: int = 0) -> None:

@@ -12,12 +12,15 @@ from otel_pipeline.errors import ConfigurationError
 from otel_pipeline.quality.checks import params
 from otel_pipeline.quality.checks.model import param, with_own_names
 from otel_pipeline.quality.checks.whole import Freshness
+from otel_pipeline.quality.segments import MOST_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["LEVELS", "Dataset", "declared", "register"]
 
+#: Columns of a dataset whose categories are counted.
+MOST_CATEGORIES: Final = 20
 #: How much is looked at, from little to much.
 LEVELS: Final = ("basic", "standard", "full")
 
@@ -34,6 +37,11 @@ class Dataset:
         updated_at: The column with the time of each row.
         level: How closely `observe` looks: `basic`, `standard` or `full`.
         monitors: The monitors that judge it.
+        categories: Columns of few values, such as a carrier or a status, whose shares the monitors
+            watch. The values are kept in the monitors' history.
+        segments: One or two columns whose values split the dataset into parts, such as an origin:
+            monitors watch the rows and nulls of each part, too. Findings name the part, so
+            declare only columns whose values may be read by all who read the log.
 
     Raises:
         ConfigurationError: Something of this cannot be used.
@@ -54,6 +62,12 @@ class Dataset:
     updated_at: str | None = param(params.column("The column with the time of each row."), None)
     level: str = param(params.choice("How closely the data are looked at.", LEVELS), "basic")
     monitors: Any = dataclasses.field(default=None)
+    categories: Any = param(
+        params.columns("Columns of few values whose shares monitors watch.", MOST_CATEGORIES), ()
+    )
+    segments: Any = param(
+        params.columns("One or two columns whose values split the dataset.", MOST_COLUMNS), ()
+    )
 
     def __post_init__(self) -> None:
         """Check and convert what was given."""

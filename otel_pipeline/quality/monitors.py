@@ -12,6 +12,7 @@ from otel_pipeline.errors import ConfigurationError
 from otel_pipeline.quality.detector import Detector, Judgement
 from otel_pipeline.quality.drift import population_stability, schema_changes
 from otel_pipeline.quality.history import HistoryError, Note, Point, default_history
+from otel_pipeline.quality.segments import MOST_SEGMENTS, is_rest, named, segment_name
 from otel_pipeline.quality.settings import Monitor, read_settings, settings_for
 from otel_pipeline.quality.words import explain
 
@@ -28,8 +29,10 @@ State = Literal["learning", "watching", "maintenance", "off"]
 
 #: Points of a series that a monitor learns from.
 _REMEMBERED: Final = 1500
-_MOST_SEGMENTS: Final = 50
-_MOST_SEGMENT_KEYS: Final = 2
+#: The same for a segment: there are many, and a new process learns all of them at once.
+_REMEMBERED_OF_SEGMENT: Final = 200
+#: Measurements without rows after which a segment is no longer waited for.
+_GONE: Final = 14
 #: A declared limit that is passed has at least this score.
 _BEYOND_LIMIT: Final = 2.0
 _CATEGORY_NOTES: Final = 14
@@ -181,7 +184,7 @@ class Monitors:
             schema: The type of each column, in order.
             categories: For each column, how often each category was seen.
             segment: The part of the dataset that was measured: one or two column values. At most
-                50 segments of a dataset are watched.
+                50 segments of the same columns are watched.
 
         Returns:
             Scores, findings and changes. If the history cannot be used, one finding with the
@@ -191,10 +194,10 @@ class Monitors:
             ConfigurationError: `segment` has more than two columns.
         """
         moment = at if at.tzinfo else at.replace(tzinfo=dt.UTC)
-        case = _Case(dataset, _segment_name(segment), moment.timestamp())
+        case = _Case(dataset, segment_name(segment), moment.timestamp())
         try:
             with self.history.session():
-                if not self._is_watched(case):
+                if segment and not self._are_watched(dataset, [segment], case.at)[0]:
                     return Verdict()
                 self._judge(case, measures, categories or {}, schema)
                 self.history.record(case.points, case.notes)
@@ -202,6 +205,95 @@ class Monitors:
             self._learned.clear()
             case.findings.append(_no_history(case, error))
         return Verdict(case.scores, tuple(case.findings), case.state, case.changes)
+
+    def judge_segments(
+        self,
+        dataset: str,
+        segments: Sequence[tuple[Mapping[str, str], Mapping[str, float]]],
+        *,
+        at: dt.datetime,
+    ) -> Verdict:
+        """Judge what was measured of each segment of a dataset at one time.
+
+        Args:
+            dataset: Name of the dataset.
+            segments: Each segment, as for `judge`, with its measures.
+            at: When they were measured; a naive datetime is in UTC.
+
+        Returns:
+            The worst score of each metric over the segments, and what was found in any, the worst
+            first. A metric is in the state `learning` until one segment has learned it.
+
+        Raises:
+            ConfigurationError: A segment has more than two columns.
+        """
+        moment = (at if at.tzinfo else at.replace(tzinfo=dt.UTC)).timestamp()
+        cases = [_Case(dataset, segment_name(segment), moment) for segment, _ in segments]
+        whole = _Case(dataset, "", moment)
+        try:
+            with self.history.session():
+                watched = self._are_watched(dataset, [one for one, _ in segments], moment)
+                for case, (_, measures), is_watched in zip(cases, segments, watched, strict=True):
+                    if is_watched:
+                        self._judge(case, measures, {}, None)
+                        whole.take(case)
+                self.history.record(whole.points)
+        except HistoryError as error:
+            self._learned.clear()
+            whole.findings.append(_no_history(whole, error))
+        findings = sorted(whole.findings, key=lambda finding: -finding.score)
+        return Verdict(whole.scores, tuple(findings), whole.state)
+
+    def segments(
+        self, dataset: str, columns: Sequence[str], *, at: dt.datetime
+    ) -> dict[str, dict[str, str]]:
+        """Return the segments that are watched, so that one that is missing can be judged.
+
+        A segment without rows in the last 14 measurements is no longer one of them.
+
+        Args:
+            dataset: Name of the dataset.
+            columns: The one or two columns whose values make the segments.
+            at: The time before which they were seen; a naive datetime is in UTC.
+
+        Returns:
+            The values of each segment, by its name; empty if the history cannot be used.
+        """
+        moment = (at if at.tzinfo else at.replace(tzinfo=dt.UTC)).timestamp()
+        try:
+            with self.history.session():
+                return self._segments(dataset, columns, moment)
+        except HistoryError:
+            return {}  # `judge` says it
+
+    def _segments(
+        self, dataset: str, columns: Sequence[str], at: float
+    ) -> dict[str, dict[str, str]]:
+        names = dict.fromkeys(segment for _, segment, _ in self.history.series(dataset) if segment)
+        found = named(names, columns)
+        for name in list(found):
+            last = self.history.points(dataset, "rows", segment=name, before=at, limit=_GONE)
+            if len(last) == _GONE and not any(point.value for point in last):
+                del found[name]
+        return found
+
+    def _are_watched(
+        self, dataset: str, segments: Sequence[Mapping[str, str]], at: float
+    ) -> list[bool]:
+        """Tell which segments are watched: those that were, and new ones while there is room."""
+        watched: dict[tuple[str, ...], set[str]] = {}
+        answers = []
+        for segment in segments:
+            columns = tuple(sorted(segment))
+            if columns not in watched:
+                known = self._segments(dataset, columns, at)
+                watched[columns] = {name for name, values in known.items() if not is_rest(values)}
+            one = watched[columns]
+            name = segment_name(segment)
+            answers.append(name in one or is_rest(segment) or len(one) < MOST_SEGMENTS)
+            if answers[-1] and not is_rest(segment):
+                one.add(name)
+        return answers
 
     def _judge(
         self,
@@ -231,6 +323,11 @@ class Monitors:
             case.state[metric] = "off"
             return
         key = (case.dataset, case.segment, metric)
+        if case.segment and key not in self._learned and _is_least(value, monitor):
+            # Most ratios of nulls are 0 always: to learn them would take most of the time.
+            case.state[metric] = "maintenance" if case.maintenance else "watching"
+            case.add(metric, value, Judgement(0.0, 0.0, None, None, ""), "")
+            return
         learned = self._learn(case, metric, monitor, windows)
         judged = learned.detector.judge(case.at, value)
         judgement = _with_limits(judged, monitor, value)
@@ -253,7 +350,8 @@ class Monitors:
     ) -> _Learned:
         """Return a detector that has learned the history of a metric."""
         known = self._learned.get((case.dataset, case.segment, metric))
-        limit = _REMEMBERED if known is None else 1
+        most = _REMEMBERED_OF_SEGMENT if case.segment else _REMEMBERED
+        limit = most if known is None else 1
         points = self.history.points(
             case.dataset, metric, segment=case.segment, before=case.at, limit=limit
         )
@@ -262,7 +360,7 @@ class Monitors:
             if known.last == newest:
                 return known
             points = self.history.points(
-                case.dataset, metric, segment=case.segment, before=case.at, limit=_REMEMBERED
+                case.dataset, metric, segment=case.segment, before=case.at, limit=most
             )
         detector = Detector(
             sensitivity=monitor.sensitivity,
@@ -282,12 +380,6 @@ class Monitors:
             self._learned = {
                 key: learned for key, learned in self._learned.items() if key[0] != dataset
             }
-
-    def _is_watched(self, case: _Case) -> bool:
-        if not case.segment:
-            return True
-        segments = {segment for _, segment, _ in self.history.series(case.dataset) if segment}
-        return case.segment in segments or len(segments) < _MOST_SEGMENTS
 
     # --- What a dataset is made of ----------------------------------------------------------------
 
@@ -363,6 +455,16 @@ class _Case:
         self.points: list[Point] = []
         self.notes: list[Note] = []
 
+    def take(self, segment: _Case) -> None:
+        """Take in what came out for a segment: the worst of them stands for all."""
+        for metric, score in segment.scores.items():
+            self.scores[metric] = max(score, self.scores.get(metric, 0.0))
+        for metric, state in segment.state.items():
+            if self.state.get(metric, "learning") == "learning":
+                self.state[metric] = state
+        self.findings += segment.findings
+        self.points += segment.points
+
     def note(self, name: str, document: object) -> None:
         self.notes.append(
             Note(self.dataset, name, self.at, json.dumps(document), segment=self.segment)
@@ -416,6 +518,12 @@ def _teach(detector: Detector, points: Sequence[Point], windows: Sequence[Mainte
     return count
 
 
+def _is_least(value: float, monitor: Monitor) -> bool:
+    """Tell whether a value is a zero that no history and no limit makes an anomaly."""
+    low, high = monitor.low or 0.0, monitor.high or 0.0
+    return value == 0 and monitor.direction == "up" and low <= 0 <= high
+
+
 def _with_limits(judgement: Judgement, monitor: Monitor, value: float) -> Judgement:
     """Return a judgement that holds the declared limits too."""
     low, high = judgement.low, judgement.high
@@ -430,17 +538,6 @@ def _with_limits(judgement: Judgement, monitor: Monitor, value: float) -> Judgem
         severity = max(judgement.severity, _BEYOND_LIMIT)
         return Judgement(severity, severity, low, high, "limit")
     return judgement._replace(low=low, high=high)
-
-
-def _segment_name(segment: Mapping[str, str] | None) -> str:
-    if not segment:
-        return ""
-    if len(segment) > _MOST_SEGMENT_KEYS:
-        raise ConfigurationError(
-            f"a segment has one or two columns, and this one has {len(segment)}: "
-            + ", ".join(segment)
-        )
-    return ",".join(f"{column}={segment[column]}" for column in sorted(segment))
 
 
 def _history_in_words(learned: _Learned) -> str:

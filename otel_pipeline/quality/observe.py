@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import datetime as dt
 import threading
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import context as otel_context
 
+from otel_pipeline import clock
 from otel_pipeline.config._parse import shorten
 from otel_pipeline.context import with_scope_and_span
 from otel_pipeline.diagnostics import warn_once
@@ -19,12 +21,12 @@ from otel_pipeline.quality.checks.model import CheckError
 from otel_pipeline.quality.checks.quarantine import send
 from otel_pipeline.quality.checks.table import ROWS_AT_ONCE, Table, as_frame, as_mapping
 from otel_pipeline.quality.checks.whole import newest, seconds_of
+from otel_pipeline.quality.counting import Categories, Segments
 from otel_pipeline.quality.datasets import Dataset, declared
 from otel_pipeline.quality.lineage.seen import seen
 from otel_pipeline.quality.report import Observed, report
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from otel_pipeline.pipeline import Stage
@@ -73,14 +75,11 @@ class Observations:
             one = self._found.get(dataset.name)
             if one is None:
                 one = self._found[dataset.name] = _Observation(self._stage, asked)
-        names = [check.name for check in dataset.checks]
-        if (
-            names != [check.name for check in one.dataset.checks]
-            or one.dataset.level != dataset.level
-        ):
+        if _shape(dataset) != _shape(one.dataset):
             raise ConfigurationError(
-                f"dataset {dataset.name!r} is observed with other checks or another level than "
-                f"before in this stage; declare it once: quality.register(Dataset(...))"
+                f"dataset {dataset.name!r} is observed with other checks, another level, other "
+                f"categories or segments than before in this stage; declare it once: "
+                f"quality.register(Dataset(...))"
             )
         return one.take(data, asked.updated_at)
 
@@ -99,8 +98,9 @@ class Observations:
             raise found[0]
 
 
-def _shape(dataset: Dataset) -> tuple[str, list[str]]:
-    return dataset.level, [check.name for check in dataset.checks]
+def _shape(dataset: Dataset) -> tuple[object, ...]:
+    names = [check.name for check in dataset.checks]
+    return dataset.level, names, dataset.categories, dataset.segments
 
 
 def wanted(
@@ -147,6 +147,9 @@ class _Observation:
         self._evaluation = Evaluation(dataset.checks)
         self._splits = any(check.on_fail == "quarantine" for check in dataset.checks)
         self._profiler: Any = None
+        self._at = asked.at or dt.datetime.fromtimestamp(clock.now(), dt.UTC)
+        self._categories: Categories | None = None
+        self._segments: Segments | None = None
         self._problems: dict[str, str] = {}  # what could not be done, and why
         self._rows = 0
         self._quarantined = 0
@@ -226,6 +229,11 @@ class _Observation:
         self._rows += self._evaluation.rows - before
         if "profile" not in self._problems:
             self._guarded("profile", lambda: self._profile(table))
+        if self.dataset.monitors is not None:
+            if self.dataset.categories and "categories" not in self._problems:
+                self._guarded("categories", lambda: self._count_categories(table))
+            if self.dataset.segments and "segments" not in self._problems:
+                self._guarded("segments", lambda: self._count_segments(table))
         column = self.dataset.updated_at
         if column is not None:
             self._guarded("updated_at", lambda: self._is_updated(newest(table, column)))
@@ -237,6 +245,19 @@ class _Observation:
 
             self._profiler = Profiler(self.dataset.level)  # type: ignore[arg-type]
         self._profiler.update(table.frame.to_native())
+
+    def _count_categories(self, table: Table) -> None:
+        if self._categories is None:
+            self._categories = Categories(self.dataset.categories)
+        self._categories.add(table)
+
+    def _count_segments(self, table: Table) -> None:
+        if self._segments is None:
+            dataset = self.dataset
+            known = dataset.monitors.segments(dataset.name, dataset.segments, at=self._at)
+            named = [column for check in dataset.checks for column in check.about()]
+            self._segments = Segments(dataset.segments, known, named)
+        self._segments.add(table)
 
     def _is_updated(self, at: float | None) -> None:
         if at is not None:
@@ -371,6 +392,8 @@ class _Observation:
             profile=profile,
             updated_at=self._newest,
             at=self._asked.at,
+            categories=self._counted("categories", self._categories) or {},
+            segments=self._counted("segments", self._segments) or (),
             quarantined=self._quarantined,
             problems=dict(self._problems),
         )
@@ -378,6 +401,10 @@ class _Observation:
         self._guarded("lineage", lambda: seen(self._stage, observed))
         stops = [one for one in results if one.breaks]
         return DataQualityError(self.dataset.name, stops) if stops else None
+
+    def _counted(self, what: str, counts: Categories | Segments | None) -> Any:
+        """Return what was counted, unless a part of the data could not be."""
+        return None if counts is None or what in self._problems else counts.result()
 
     # What goes wrong.
 

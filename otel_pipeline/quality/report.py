@@ -13,6 +13,7 @@ from otel_pipeline import clock, semconv
 from otel_pipeline.diagnostics import warn_once
 from otel_pipeline.metrics import Counter, Gauge
 from otel_pipeline.semconv import OTHER, DatasetAttr, Event, LogField, SpanEvent
+from otel_pipeline.throttle import Throttle
 from otel_pipeline.tracing import log_event
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from otel_pipeline.pipeline import Stage
     from otel_pipeline.quality import ColumnProfile, Profile
     from otel_pipeline.quality.checks import CheckResult
+    from otel_pipeline.quality.counting import Segment
     from otel_pipeline.quality.datasets import Dataset
 
 __all__ = ["MOST_COLUMNS", "Observed", "measures", "report"]
@@ -32,6 +34,9 @@ _MOST_EVENTS: Final = 20
 #: The check under whose name it is counted that a dataset could not be looked at.
 _OBSERVE: Final = "observe"
 _MOST_REMEMBERED: Final = 1000
+#: Log lines of one event about one dataset: so many at once, and so many in a second later.
+_LINES_AT_ONCE: Final = 20
+_LINES_A_SECOND: Final = 1 / 3
 
 _ROWS = Counter.from_spec(semconv.DATASET_ROWS)
 _CHECKS = Counter.from_spec(semconv.DATASET_CHECKS)
@@ -57,6 +62,8 @@ class Observed:
         profile: What they look like, or None.
         updated_at: Their newest time in seconds since 1970, or None.
         at: The time that the data stand for, or None for now.
+        categories: How often each value of the declared columns was seen.
+        segments: The parts of the dataset.
         quarantined: How many rows went into quarantine.
         problems: What could not be done, and why.
     """
@@ -68,6 +75,8 @@ class Observed:
     profile: Profile | None = None
     updated_at: float | None = None
     at: dt.datetime | None = None
+    categories: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    segments: Sequence[Segment] = ()
     quarantined: int = 0
     problems: Mapping[str, str] = field(default_factory=dict)
 
@@ -142,13 +151,30 @@ def _tell_checks(stage: Stage, observed: Observed) -> None:
 
 
 def _tell(stage: Stage, level: str, event: str, span_event: str, told: dict[str, Any]) -> None:
-    """Tell it twice: as an event of the stage's span, and as a log line."""
+    """Tell it twice: as an event of the stage's span, and as a log line, unless there are many."""
     try:
         if stage.span.is_recording():
             stage.span.add_event(span_event, told, clock.time_ns())
     except Exception as error:  # noqa: BLE001  a foreign tracer may fail
         warn_once("dataset event", "adding an event to a span failed: %s", type(error).__name__)
-    log_event(level, event, **{_field(key): value for key, value in told.items()})
+    suppressed = _throttle(told[DatasetAttr.NAME], event).ask()
+    if suppressed is None:
+        return
+    fields = {_field(key): value for key, value in told.items()}
+    log_event(level, event, **fields, **({LogField.SUPPRESSED: suppressed} if suppressed else {}))
+
+
+_throttles: dict[tuple[str, str], Throttle] = {}
+
+
+def _throttle(dataset: str, event: str) -> Throttle:
+    """Return what keeps the lines of an event few: a stream may have many short stages."""
+    key = (dataset, event)
+    if key not in _throttles and len(_throttles) >= _MOST_REMEMBERED:
+        key = (OTHER, event)
+    if key not in _throttles:
+        _throttles.setdefault(key, Throttle(event, burst=_LINES_AT_ONCE, rate=_LINES_A_SECOND))
+    return _throttles[key]
 
 
 def _field(attribute: str) -> str:
@@ -238,17 +264,32 @@ def measures(observed: Observed, now: float) -> dict[str, float]:
     return found
 
 
+def _measures_of(segment: Segment) -> dict[str, float]:
+    ratios = {f"null_ratio:{column}": value for column, value in segment.null_ratios.items()}
+    return {"rows": segment.rows} | ratios
+
+
 def _judge(stage: Stage, observed: Observed) -> None:
     """Let the monitors judge what was measured, and tell what they find."""
     name = observed.dataset.name
+    monitors = observed.dataset.monitors
     at = observed.at or dt.datetime.fromtimestamp(clock.now(), dt.UTC)
-    verdict = observed.dataset.monitors.judge(
+    verdict = monitors.judge(
         name,
         measures(observed, at.replace(tzinfo=at.tzinfo or dt.UTC).timestamp()),
         at=at,
         schema=observed.profile.schema if observed.profile is not None else None,
+        categories=observed.categories,
     )
-    for metric, score in verdict.scores.items():
+    scores, findings = dict(verdict.scores), list(verdict.findings)
+    if observed.segments and not any(one.metric == "history" for one in findings):
+        parts = monitors.judge_segments(
+            name, [(one.values, _measures_of(one)) for one in observed.segments], at=at
+        )
+        findings += parts.findings
+        for metric, score in parts.scores.items():
+            scores[metric] = max(score, scores.get(metric, 0.0))
+    for metric, score in scores.items():
         _ANOMALY_SCORE.labels(name, metric).set(score)
     for kind in semconv.SCHEMA_CHANGES:
         _SCHEMA_CHANGES.labels(name, kind)
@@ -266,7 +307,7 @@ def _judge(stage: Stage, observed: Observed) -> None:
                 DatasetAttr.COLUMN: change.column,
             },
         )
-    for finding in [one for one in verdict.findings if one.metric != "schema"][:_MOST_EVENTS]:
+    for finding in [one for one in findings if one.metric != "schema"][:_MOST_EVENTS]:
         told = {
             DatasetAttr.NAME: name,
             DatasetAttr.METRIC: finding.metric,

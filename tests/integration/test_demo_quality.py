@@ -7,17 +7,19 @@ import sys
 from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
+import pytest
 
 from otel_pipeline.cli import _flights as flights
 from otel_pipeline.cli import _plant, main
+from otel_pipeline.pipeline import _QUEUE_SIZE
 from otel_pipeline.quality import Monitors, SqliteHistory
 from otel_pipeline.testing import capture
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import pyarrow as pa
-    import pytest
 
     from otel_pipeline.testing import Capture
 
@@ -28,6 +30,12 @@ REAL = {
     ("flights", "possible_speed"): 2,
     ("flights", "aircraft_booked_once"): 31,
 }
+
+
+@pytest.fixture(autouse=True)
+def no_queue_of_the_demo_is_left() -> Iterator[None]:
+    yield
+    _QUEUE_SIZE.clear()  # it is watched as long as the process lives
 
 
 def inspect(archive: Path) -> tuple[Capture, pa.Table]:

@@ -228,6 +228,32 @@ def test_threads_of_a_stage_share_one_look(otel_capture: Capture) -> None:
     assert told["dataset.rows"] == 200
 
 
+def test_lines_of_many_short_stages_are_few() -> None:
+    """Of a dataset and event twenty lines come at once, then one in three seconds."""
+    pipeline = Pipeline("p")
+    clock = ManualClock()
+    with capture(clock=clock) as captured:
+        for _ in range(180):
+            with pipeline.stage("s") as stage:
+                stage.observe(ROWS, "stream", checks=[NotNull("id", severity="critical")])
+            clock.advance(0.5)
+        with pipeline.stage("s") as stage:
+            stage.observe(ROWS, "other")
+        for event in ("dataset_observed", "dataset_check_failed"):
+            told = [
+                line.get("suppressed", 0)
+                for line in captured.logs
+                if (line["event"], line["dataset"]) == (event, "stream")
+            ]
+            suppressed = captured.metric("otel_pipeline_logs_suppressed_total", event=event)
+            assert suppressed == 180 - len(told)
+            assert 49 <= len(told) <= 51
+            assert (told[:20], set(told[30:])) == ([0] * 20, {5})
+        assert captured.logs[-1]["dataset"] == "other"
+        assert sum(len(span.events) for span in captured.spans) == 361
+        assert captured.metric("dataset_rows_total", dataset="stream") == 540
+
+
 # --- What is returned ---
 
 

@@ -474,7 +474,8 @@ def test_an_unsized_batch_that_nobody_counts_is_said_once(
 def test_batch_lines_are_few_and_say_how_many_were_suppressed() -> None:
     """The first ten lines come at once, then one a second, with the number of those left out."""
     pipeline = Pipeline("lines")
-    with capture() as captured:
+    clock = ManualClock()
+    with capture(clock=clock) as captured:
         for _ in range(30):
             with pipeline.batch([1]):
                 pass
@@ -482,7 +483,7 @@ def test_batch_lines_are_few_and_say_how_many_were_suppressed() -> None:
         assert len(lines) == 10
         assert all(line["count"] == 1 and line["duration_seconds"] >= 0 for line in lines)
         assert "suppressed" not in lines[-1]
-        pipeline._shared.batch_log._next = 0.0  # a second later
+        clock.advance(1)
         with pipeline.batch([1]):
             pass
         assert captured.logs[-1]["suppressed"] == 20

@@ -106,8 +106,8 @@ def column(doc: str) -> Param:
     return Param(doc, parse, _TEXT)
 
 
-def columns(doc: str) -> Param:
-    """Return a parameter that is one name of a column, or a list of them."""
+def columns(doc: str, most: int | None = None) -> Param:
+    """Return a parameter that is one name of a column, or a list of them, at most so many."""
 
     def parse(given: object) -> tuple[str, ...]:
         names = (given,) if isinstance(given, str) else given
@@ -118,9 +118,13 @@ def columns(doc: str) -> Param:
                 raise ValueError(f"has {name!r}, which is not the name of a column")
         if len(set(names)) < len(names):
             raise ValueError("names a column twice")
+        if most is not None and len(names) > most:
+            raise ValueError(f"has {len(names)} columns; at most {most} are possible")
         return tuple(names)
 
     listed = {"type": "array", "items": _TEXT, "minItems": 1, "uniqueItems": True}
+    if most is not None:
+        listed["maxItems"] = most
     return Param(doc, parse, {"anyOf": [_TEXT, listed]})
 
 
