@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -30,14 +31,14 @@ if hasattr(os, "register_at_fork"):
 
 
 class Throttle:
-    """Decides which lines of an event are written: a token bucket.
+    """Decides which lines of an event are written: the first few, and then few a second.
 
     It begins anew with each `configure()` and each capture of a test.
 
     Args:
         event: The event, one of `semconv.THROTTLED_EVENTS`.
-        burst: How many lines may come at once.
-        rate: How many lines may follow in a second.
+        burst: How many lines may come at once, at the beginning.
+        rate: How many lines a second may follow them.
 
     Metrics:
         `otel_pipeline_logs_suppressed_total` of the event.
@@ -49,18 +50,18 @@ class Throttle:
         [0, 0, None, None]
     """
 
-    __slots__ = ("_burst", "_event", "_hooks", "_rate", "_since", "_suppressed", "_tokens")
+    __slots__ = ("_burst", "_event", "_hooks", "_interval", "_left", "_next", "_suppressed")
 
     def __init__(self, event: str, *, burst: int, rate: float) -> None:
         self._event = event
         self._burst = burst
-        self._rate = rate
+        self._interval = 1 / rate
         self._begin(None)
 
     def _begin(self, hooks: Hooks | None) -> None:
         self._hooks = hooks
-        self._tokens = float(self._burst)
-        self._since = clock.perf_counter()
+        self._left = self._burst
+        self._next = -math.inf
         self._suppressed = 0
 
     def ask(self) -> int | None:
@@ -69,11 +70,9 @@ class Throttle:
             if (hooks := lifecycle.hooks()) is not self._hooks:
                 self._begin(hooks)
             now = clock.perf_counter()
-            passed = max(0.0, now - self._since)  # a test may set the clock back
-            self._since = now
-            self._tokens = min(self._burst, self._tokens + passed * self._rate)
-            if self._tokens >= 1:
-                self._tokens -= 1
+            if self._left or now >= self._next:
+                self._left = max(self._left - 1, 0)
+                self._next = now + self._interval
                 suppressed, self._suppressed = self._suppressed, 0
                 return suppressed
             self._suppressed += 1

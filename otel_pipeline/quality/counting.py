@@ -10,7 +10,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_pipeline import config as configuration
-from otel_pipeline.quality.checks.table import Table
+from otel_pipeline.quality.checks.model import CheckError
+from otel_pipeline.quality.checks.table import Table, type_name
 from otel_pipeline.quality.segments import MOST_SEGMENTS, segment_name
 from otel_pipeline.redaction import OFF, Redactor
 from otel_pipeline.semconv import OTHER
@@ -202,7 +203,15 @@ def _groups(
 
 
 def _key(table: Table, name: str) -> Any:
-    """Return a column that every library can group by."""
+    """Return a column that every library can group by.
+
+    Raises:
+        CheckError: It is not there, or its values are no single ones.
+    """
     nw = table.nw
-    as_text = table.is_empty(name) or table.schema[name] in {nw.Categorical, nw.Enum}
-    return table.column(name).cast(nw.String) if as_text else table.column(name)
+    column = table.column(name)
+    kind = table.schema[name]
+    if kind.is_nested():
+        raise CheckError(f"column {name!r} holds {type_name(kind)}, which is no single value")
+    as_text = table.is_empty(name) or kind in {nw.Categorical, nw.Enum}
+    return column.cast(nw.String) if as_text else column

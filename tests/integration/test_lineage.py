@@ -13,11 +13,12 @@ import time
 import urllib.request
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
+from unittest.mock import ANY
 
 import pytest
 
-from otel_pipeline import Pipeline, configure, current_stage
-from otel_pipeline.quality import lineage
+from otel_pipeline import Pipeline, cli, configure, current_stage
+from otel_pipeline.quality import Between, NotNull, lineage
 from otel_pipeline.quality.lineage.openlineage import read_events
 from otel_pipeline.quality.lineage.record import Record, RecordError
 from tests.openlineage_receiver import PUBLISHED, problems, published_problems, receiver
@@ -377,6 +378,43 @@ def test_the_record_keeps_what_stages_read_and_wrote(record: Record) -> None:
     )
     assert record.last_writer(ORDERS) == (runs[1].trace_id, runs[1].span_id)
     assert record.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_stage_observes_is_in_the_record_and_in_the_report(
+    record: Record,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`observe` alone tells rows, schema, statistics and checks; texts of the data stay out."""
+    rows = [{"id": number, "name": "Ann" if number else None} for number in range(4)]
+    checks = [NotNull("name", severity="critical"), Between("id", max=9)]
+    with telemetry():
+        pipeline = Pipeline("people")
+        with pipeline.stage("load") as stage:
+            stage.writes("kept")
+            list(stage.observe(iter(rows), "kept", checks=checks))
+            stage.observe(rows[:1], "only looked at")
+    (run,) = record.runs()
+    (read,), (written,) = run.inputs, run.outputs
+    assert (read.name.name, read.rows) == ("only looked at", 1)
+    assert (written.name.name, written.rows) == ("kept", 4)
+    assert written.schema == {"id": "int64", "name": "string"}
+    assert written.metrics == {
+        "id": {"nullCount": 0, "count": 4, "min": 0, "max": 3, "mean": 1.5, "std": ANY},
+        "name": {"nullCount": 1, "count": 3},
+    }
+    assert [(one.name, one.success, one.description) for one in written.assertions] == [
+        ("not_null_name", False, "1 of 4 rows (25.00%) fail"),
+        ("between_id", True, ANY),
+    ]
+    page = tmp_path / "report.html"
+    monkeypatch.setenv("OTEL_PIPELINE_QUALITY_HISTORY", "off")
+    assert cli.main(["quality", "report", "--output", str(page)]) == 0
+    assert capsys.readouterr().out.endswith(f"Wrote {page}: 2 datasets.\n")
+    text = page.read_text()
+    assert all(one in text for one in ("not_null_name", "1 of 4 rows (25.00%) fail", "only looked"))
+    assert "Ann" not in text + repr(run)
 
 
 def test_a_failed_stage_is_no_writer(record: Record) -> None:

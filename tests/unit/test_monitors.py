@@ -183,6 +183,42 @@ def test_a_segment_has_its_own_history(history) -> None:
     assert "rows of orders (carrier=UA) is 100, below" in finding.explanation
 
 
+def test_the_worst_segment_stands_for_the_metric(history) -> None:
+    """Segments of one time are judged together: one score a metric, findings the worst first."""
+    monitors = Monitors(history)
+
+    def judge(number: int, *levels: float) -> Verdict:
+        segments = [
+            ({"carrier": carrier}, {"rows": level + number % 5, "null_ratio:id": 0.0})
+            for carrier, level in zip(("AA", "DL", "UA"), levels, strict=True)
+        ]
+        return monitors.judge_segments("orders", segments, at=day(number))
+
+    for number in range(40):
+        assert judge(number, 100, 500, 1000).findings == ()
+    verdict = judge(40, 100, 400, 100)
+    assert [finding.segment for finding in verdict.findings] == ["carrier=UA", "carrier=DL"]
+    assert verdict.scores == {"rows": verdict.findings[0].score, "null_ratio:id": 0}
+    assert verdict.state == {"rows": "watching", "null_ratio:id": "watching"}
+    assert sorted(monitors.segments("orders", ["carrier"], at=day(41))) == [
+        "carrier=AA",
+        "carrier=DL",
+        "carrier=UA",
+    ]
+    assert monitors.segments("orders", ["shop"], at=day(41)) == {}
+
+
+def test_a_segment_learns_from_another_process(history) -> None:
+    """A ratio of nulls that was 0 so far is judged by all of that once it is not."""
+    for number in range(41):
+        ratio = 0.0 if number < 40 else 0.4
+        segments = [({"carrier": "AA"}, {"null_ratio:id": ratio})]
+        verdict = Monitors(history).judge_segments("orders", segments, at=day(number))
+    (finding,) = verdict.findings
+    assert (finding.metric, finding.segment) == ("null_ratio:id", "carrier=AA")
+    assert "by 40 values since 2026-01-01" in finding.explanation
+
+
 def test_segments_are_bounded(history) -> None:
     """Of more than fifty segments the first fifty are watched; three columns are an error."""
     monitors = Monitors(history)

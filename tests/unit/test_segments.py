@@ -238,6 +238,15 @@ def test_a_secret_is_no_name_of_a_segment(
     assert token not in otel_capture.exposition() + repr(otel_capture.logs)
 
 
+def test_a_column_of_lists_is_said(history: SqliteHistory, otel_capture: Capture) -> None:
+    """Lists are no categories; the message names the column and its type."""
+    observe(Dataset("lists", monitors=Monitors(history), categories="a"), [{"a": ["x"]}])
+    (line,) = [one for one in otel_capture.logs if one["event"] == "dataset_observed"]
+    assert line["problems"] == [
+        "categories: column 'a' holds list[string], which is no single value"
+    ]
+
+
 def test_a_column_that_is_not_there_is_said(
     history: SqliteHistory, otel_capture: Capture, capfd: pytest.CaptureFixture[str]
 ) -> None:
