@@ -8,9 +8,10 @@ from importlib.metadata import version
 from hypothesis import settings
 
 # A developer's own settings must change no test, and no test may send to a developer's collector.
-# What concerns the test stack is for the tests themselves.
+# What concerns the test stack and the browser is for the tests themselves.
+OURS = ("OTEL_PIPELINE_STACK_", "OTEL_PIPELINE_BROWSER_")
 for name in os.environ.copy():
-    if name.startswith(("OTEL_", "OPENLINEAGE_")) and not name.startswith("OTEL_PIPELINE_STACK_"):
+    if name.startswith(("OTEL_", "OPENLINEAGE_")) and not name.startswith(OURS):
         del os.environ[name]
 # No test writes into the home folder; those about the spool or lineage name a place of their own.
 os.environ["OTEL_PIPELINE_SPOOL_DIR"] = "off"

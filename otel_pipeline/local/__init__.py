@@ -12,5 +12,6 @@ A request is answered when it is committed. Spans are stored in blocks of up to 
 together, as they came; beside a block stand the times and a signature by which a search skips most
 of them. Log records, points and runs have a row each. `limits` has what a sender may ask for.
 
-The HTTP API is told in `docs/reference/local-api.md`.
+`page/` is the web page: static files that ask the API, sent by `pages`. The API is told in
+`docs/reference/local-api.md`.
 """

@@ -1,8 +1,7 @@
-"""The HTTP API of the local backend, and a page that lists recent runs as text."""
+"""The HTTP API of the local backend, and the files of its page."""
 
 from __future__ import annotations
 
-import html
 import json
 import re
 import time
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from otel_pipeline.errors import CommandError
 from otel_pipeline.local.http_server import HttpError, Response, json_response
+from otel_pipeline.local.pages import page_file
+from otel_pipeline.local.stages import stages_of, trace_as_otlp
 from otel_pipeline.local.store import DEFAULT_LIMIT, Question, StoreError
 
 if TYPE_CHECKING:
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Api"]
 
-_POLICY: Final = (
-    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'"),
-    ("Referrer-Policy", "no-referrer"),
-)
 _BEAT: Final = 1.0  # seconds between two looks for what another process stored
 _LEAST_GAP: Final = 0.25  # seconds between two events
 _QUIET: Final = 15.0  # seconds after which a comment shows that the connection lives
@@ -60,9 +57,13 @@ class Api:
         if request.path == "/login":
             self._access.check(request, login=True)
             return self._access.enter(request)
-        self._access.check(request)
+        page = page_file(request.path)
+        # The page itself holds no data, and a link to it may stand anywhere.
+        self._access.check(request, login=page is not None)
         if request.method not in {"GET", "HEAD"}:
             raise HttpError(405, "use GET", (("Allow", "GET, HEAD"),))
+        if page is not None:
+            return page
         try:
             return self._found(request)
         except StoreError as error:
@@ -71,8 +72,6 @@ class Api:
             raise HttpError(400, str(error)) from error
 
     def _found(self, request: Request) -> Response:
-        if request.path == "/":
-            return self._index()
         match request.path.strip("/").split("/"):
             case ["api", "events"]:
                 return Response(self._events(), content_type="text/event-stream")
@@ -90,6 +89,9 @@ class Api:
                 return self._store.trace(_id(trace_id, 16))
             case ["traces", trace_id, "spans", span_id]:
                 return self._store.span(_id(trace_id, 16), _id(span_id, 8))
+            case ["traces", trace_id, ("stages" | "otlp") as form]:
+                summary = stages_of if form == "stages" else trace_as_otlp
+                return json.dumps(summary(self._store, _id(trace_id, 16)))
             case ["metrics", series] if re.fullmatch("[0-9]{1,18}", series):
                 return self._store.points(int(series), _question(request))
         raise HttpError(404, f"there is no {request.path[:100]!r}")
@@ -111,22 +113,6 @@ class Api:
                 yield b": nothing new\n\n"
             with self._receiver.changed:
                 self._receiver.changed.wait(_BEAT)
-
-    def _index(self) -> Response:
-        found = json.loads(self._store.runs(Question(limit=50)))["items"]
-        lines = [
-            f"{run['start'][:19]}Z  {run['status']:<11}  {run['duration_ns'] / 1e9:>10.3f} s  "
-            f"{run['pipeline']}  {run['run_id']}  trace {run['trace_id']}"
-            for run in found
-        ]
-        text = "\n".join(lines) or (
-            "No run has come in yet: start a pipeline with OTEL_PIPELINE_LOCAL=1 set."
-        )
-        page = (
-            '<!doctype html><html lang="en"><meta charset="utf-8"><title>otel-pipeline</title>'
-            f"<h1>Recent runs</h1><pre>{html.escape(text)}</pre></html>"
-        )
-        return Response(page.encode(), content_type="text/html; charset=utf-8", headers=_POLICY)
 
 
 def _question(request: Request) -> Question:

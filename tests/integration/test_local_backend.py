@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import http.client
 import json
+import re
 import socket
 import threading
 import zlib
@@ -36,7 +37,7 @@ from otel_pipeline.local.limits import MAX_BODY, MAX_CONNECTIONS, MAX_HEAD, MAX_
 from otel_pipeline.local.otlp_json import to_json
 from otel_pipeline.local.sqlite import SqliteStore
 from otel_pipeline.local.store import Question
-from tests.local_data import log, logs, span, spans
+from tests.local_data import TIME, log, logs, span, spans
 from tests.otlp_receiver import otlp_receiver
 
 if TYPE_CHECKING:
@@ -377,15 +378,80 @@ def test_an_address_to_forward_to_must_be_one() -> None:
 # --- The API --------------------------------------------------------------------------------------
 
 
-def test_the_first_page_lists_runs_as_text(backend: LocalBackend) -> None:
-    """Names stand on it as text, whatever they are."""
-    run: dict[str, Any] = {"pipeline__name": "<script>alert(1)</script>", "pipeline__run__id": "r1"}
-    post(backend, spans(span(1, 1, pipeline__mode="batch", pipeline__status="success", **run)))
+def test_the_page_comes_with_a_strict_policy(backend: LocalBackend) -> None:
+    """Its files run nothing but themselves, and none holds a script or a style in its markup."""
     status, headers, body = ask(backend.page.port, "GET", "/")
+    files = re.findall(r'(?:src|href)="([^"]+)"', body.decode())
+    answers = [ask(backend.page.port, "GET", path) for path in files]
     assert status == 200
-    assert "default-src 'none'" in headers["content-security-policy"]
-    assert b"&lt;script&gt;alert(1)&lt;/script&gt;  r1" in body
-    assert b"<script>" not in body
+    assert [code for code, _, _ in answers] == [200] * len(files)
+    for _, of_file, _ in [(status, headers, body), *answers]:
+        policy = of_file["content-security-policy"]
+        assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+        assert "unsafe" not in policy
+        assert of_file["x-content-type-options"] == "nosniff"
+    assert not re.search(rb"<style|<script>|<script [^>]*>[^<]|\son\w+=|\sstyle=", body)
+
+
+@pytest.mark.parametrize(
+    "path", ["/page/../pages.py", "/page/%2e%2e/pages.py", "/page/", "/page//etc/passwd", "/page"]
+)
+def test_only_the_page_s_own_files_are_given(backend: LocalBackend, path: str) -> None:
+    """No path leads out of its folder."""
+    assert ask(backend.page.port, "GET", path)[0] == 404
+
+
+def test_a_link_from_elsewhere_opens_the_page_but_reads_nothing(backend: LocalBackend) -> None:
+    """A browser may go to the page from another site; that site's own requests are refused."""
+    elsewhere = {"Sec-Fetch-Site": "cross-site"}
+    going, asking = ({**elsewhere, "Sec-Fetch-Mode": mode} for mode in ("navigate", "no-cors"))
+    found = [
+        ask(backend.page.port, "GET", path, headers=headers)[0]
+        for path in ("/", "/api/runs")
+        for headers in (going, asking)
+    ]
+    assert found == [200, 403, 403, 403]
+
+
+def test_the_stages_of_a_trace_are_summed_up(backend: LocalBackend) -> None:
+    """Spans of one name count together, one that was sent twice counts once."""
+    stage: dict[str, Any] = {"pipeline__name": "orders", "pipeline__stage": "load"}
+    good: dict[str, Any] = {**stage, "pipeline__records__success": 5}
+    bad: dict[str, Any] = {**stage, "pipeline__records__success": 1, "pipeline__records__error": 2}
+    items = [
+        span(1, 1, name="orders", pipeline__name="orders", pipeline__mode="batch"),
+        span(1, 2, parent=1, name="orders load", start=TIME + 10, duration=100, **good),
+        span(1, 3, parent=1, name="orders load", start=TIME + 50, duration=100, status=2, **bad),
+        span(1, 4, parent=1, name="GET /"),
+        span(2, 5, name="orders load", **good),
+    ]
+    post(backend, spans(*items))
+    post(backend, spans(items[1]))
+    _, _, body = ask(backend.page.port, "GET", f"/api/traces/{1:032x}/stages")
+    document = json.loads(body)
+    assert [(one["kind"], one["name"]) for one in document["items"]] == [
+        ("run", "orders"),
+        ("stage", "orders load"),
+    ]
+    assert document["items"][1] == {
+        "name": "orders load",
+        "kind": "stage",
+        "stage": "load",
+        "spans": 2,
+        "errors": 1,
+        "duration_ns": 200,
+        "elapsed_ns": 140,
+        "records": {"success": 6, "error": 2},
+        "span_id": f"{2:016x}",
+    }
+
+
+def test_a_trace_as_otlp_can_be_imported_again(backend: LocalBackend) -> None:
+    """It has all spans of that trace and no other, with their attributes."""
+    post(backend, spans(span(1, 1, name="a", customer=42), span(2, 2, name="b")))
+    _, _, body = ask(backend.page.port, "GET", f"/api/traces/{1:032x}/otlp")
+    sent = to_json("traces", spans(span(1, 1, name="a", customer=42)))
+    assert json.loads(body) == sent
 
 
 @pytest.mark.parametrize(
@@ -400,6 +466,8 @@ def test_the_first_page_lists_runs_as_text(backend: LocalBackend) -> None:
         ("/nothing", 404),
         (f"/api/traces/{1:032x}", 200),
         (f"/api/traces/{1:032x}/spans/{1:016x}", 200),
+        (f"/api/traces/{1:032x}/stages", 200),
+        (f"/api/traces/{1:032x}/otlp", 200),
         ("/api/metrics/999", 200),
         ("/api/status", 200),
     ],
