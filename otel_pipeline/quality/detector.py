@@ -235,7 +235,7 @@ class Detector:
         self, forecaster: Forecaster, forecast: Forecast, at: float, value: float
     ) -> float:
         """Return how far the last values together are from what they were."""
-        if abs(value - forecast.slow) <= 0.7 * self._least_change():
+        if abs(value - forecast.slow) <= self._least_change():
             return 0.0
         scores = forecaster.mean_scores(forecast, value)
         return max((abs(one) for one in scores if self._allowed(one)), default=0.0) * (
