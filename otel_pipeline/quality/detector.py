@@ -348,7 +348,7 @@ def _forecasters(step: float) -> list[Forecaster]:
     if step > 0.5 * _DAY:
         limits = Limits(
             sigmas=3.3, least_sigmas=2.5, tail=1.15, tail_share=0.025, most_sigmas=8.0,
-            mean_sigmas=4.5, means=(4, 10), level_points=30, pool=180,
+            mean_sigmas=4.5, means=(4, 10), level_points=30, pool=180, bent=True,
         )  # fmt: skip
         return [
             Forecaster(_always, memory=28, needed=5, limits=limits, lasting=False),
@@ -359,7 +359,7 @@ def _forecasters(step: float) -> list[Forecaster]:
     limits = Limits(
         sigmas=4.8, least_sigmas=4.8, tail=1.4, tail_share=0.002, most_sigmas=math.inf,
         mean_sigmas=5.0, means=(max(3, a_day // 4), a_day), level_points=40 * a_day,
-        pool=min(max(30 * a_day, 180), 3000),
+        pool=min(max(30 * a_day, 180), 3000), bent=False,
     )  # fmt: skip
     return [
         Forecaster(_always, memory=14 * a_day, needed=12, limits=limits, lasting=False),

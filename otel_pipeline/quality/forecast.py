@@ -57,6 +57,7 @@ class Limits:
         means: Numbers of points over which the mean is watched.
         level_points: Points over which the level follows the series.
         pool: Points that tell the spread.
+        bent: Whether half of a value is as far off as twice of it, where the noise grows so.
     """
 
     sigmas: float
@@ -68,6 +69,7 @@ class Limits:
     means: tuple[int, ...]
     level_points: int
     pool: int
+    bent: bool
 
 
 class Forecast(NamedTuple):
@@ -198,19 +200,17 @@ class Forecaster:
         slow = self.slow(at)
         if slow is None or self.cost == math.inf:
             return None
-        scale = self._scale
         carry = self._carry**self._gap
         spread = math.sqrt((1 - self._carry ** (2 * self._gap)) / (1 - self._carry**2))
-        told = scale.tell(slow) + carry * self._last
-        center = scale.value(told)
+        center = self._at(slow, carry * self._last)
         if self.multiplicative:
             center = max(center, 0.0)
         spread *= (1 + _YOUNG / len(self._pool)) * self._hours[int(at // _HOUR) % _HOURS]
         least = self._limits.least_sigmas * self._poisson(center) if self.counts else 0.0
         return Forecast(
             center,
-            max(center - scale.value(told - self._down * spread), least),
-            max(scale.value(told + self._up * spread) - center, least),
+            max(center - self._at(slow, carry * self._last - self._down * spread), least),
+            max(self._at(slow, carry * self._last + self._up * spread) - center, least),
             slow,
         )
 
@@ -289,7 +289,14 @@ class Forecaster:
         values.append(value)
 
     def _remainder(self, slow: float, value: float) -> float:
+        if not self._limits.bent:
+            return (value - slow) / self._scale.unit(slow)
         return self._scale.tell(value) - self._scale.tell(slow)
+
+    def _at(self, slow: float, remainder: float) -> float:
+        if not self._limits.bent:
+            return slow + remainder * self._scale.unit(slow)
+        return self._scale.value(self._scale.tell(slow) + remainder)
 
     def _least(self, factor: float) -> float:
         """Return the smallest limit, as seen from a value that is so many times the usual one."""
@@ -317,12 +324,14 @@ class Forecaster:
     def _found_scale(self) -> Scale:
         if self._typical < _TINY:
             return LINEAR
-        if self.shares:  # few of many are as counts; others are not
+        if self.shares and self._limits.bent:  # few of many are as counts; others are not
             return Power(0.5, self._typical) if self._typical < _FEW else LINEAR
         if not self.multiplicative:
             return LINEAR
         of_counts = 0.5 if self._dispersion < _POISSON else 1.0
         unknown = of_counts if self.counts else 0.0
+        if not self._limits.bent:
+            unknown = 0.5
         power = spread_power([(slow, value) for slow, value, _ in self._pool], unknown)
         return Power(power, self._typical) if power else LINEAR
 
