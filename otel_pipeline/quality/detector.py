@@ -36,7 +36,7 @@ _WEEKS_LEARNING: Final = 2
 _YOUNG: Final = 1.7
 #: Change of a count that is worth saying, as a share of its usual value.
 _LEAST_CHANGE: Final = 0.05
-_LEAST_RATIO: Final = 0.005
+_LEAST_RATIO: Final = 0.004
 
 
 class Judgement(NamedTuple):
@@ -68,7 +68,7 @@ class Detector:
         sensitivity: 1 is usual; 2 halves what a value may be off, 0.5 doubles it.
         direction: Whether values that are too high, too low or both are anomalous.
         min_change: Smallest difference from the expected value that is worth saying, in the unit
-            of the values; by default 5 % of the usual value for counts and 0.005 for ratios.
+            of the values; by default 5 % of the usual value for counts and 0.004 for ratios.
         cooldown: Seconds after a finding in which only a much worse one is new; by default 48
             steps of a series within days, but a day at least, and half a week for one by day.
     """
@@ -235,7 +235,7 @@ class Detector:
         self, forecaster: Forecaster, forecast: Forecast, at: float, value: float
     ) -> float:
         """Return how far the last values together are from what they were."""
-        if abs(value - forecast.slow) <= 0.5 * self._least_change():
+        if abs(value - forecast.slow) <= self._least_change():
             return 0.0
         scores = forecaster.mean_scores(forecast, value)
         return max((abs(one) for one in scores if self._allowed(one)), default=0.0) * (
@@ -307,6 +307,7 @@ class Detector:
             forecaster.use(
                 multiplicative=not self._negative and not self._ratio,
                 counts=self._whole and not self._negative,
+                shares=self._ratio,
             )
 
     def _remember_alarm(self, at: float, judgement: Judgement) -> None:
@@ -346,8 +347,8 @@ def _forecasters(step: float) -> list[Forecaster]:
     """Return the forecasters for a series with so many seconds between two points."""
     if step > 0.5 * _DAY:
         limits = Limits(
-            sigmas=3.3, tail=1.15, tail_share=0.025, most_sigmas=8.0, mean_sigmas=4.5,
-            means=(4, 10), level_points=30, pool=180,
+            sigmas=3.3, least_sigmas=2.5, tail=1.15, tail_share=0.025, most_sigmas=8.0,
+            mean_sigmas=4.5, means=(4, 10), level_points=30, pool=180, bent=True,
         )  # fmt: skip
         return [
             Forecaster(_always, memory=28, needed=5, limits=limits, lasting=False),
@@ -356,9 +357,9 @@ def _forecasters(step: float) -> list[Forecaster]:
     a_day = max(2, round(_DAY / max(step, 60.0)))
     an_hour = max(1, round(_HOUR / max(step, 60.0)))
     limits = Limits(
-        sigmas=4.8, tail=1.4, tail_share=0.002, most_sigmas=math.inf, mean_sigmas=5.0,
-        means=(max(3, a_day // 4), a_day), level_points=40 * a_day,
-        pool=min(max(30 * a_day, 180), 3000),
+        sigmas=4.8, least_sigmas=4.8, tail=1.4, tail_share=0.002, most_sigmas=math.inf,
+        mean_sigmas=5.0, means=(max(3, a_day // 4), a_day), level_points=40 * a_day,
+        pool=min(max(30 * a_day, 180), 3000), bent=False,
     )  # fmt: skip
     return [
         Forecaster(_always, memory=14 * a_day, needed=12, limits=limits, lasting=False),

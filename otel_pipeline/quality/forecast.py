@@ -3,7 +3,8 @@
 A `Forecaster` knows one season: its values at the same hour of earlier days, say. What is normal
 for a slot of the season is the median of its last values, times (or plus) a level that follows the
 series slowly. What remains is told in units of its usual spread, which grows with the level as the
-series shows; how much of the last remainder carries over to the next point is learned, too.
+series shows (see `scale`); how much of the last remainder carries over to the next point is
+learned, too.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from otel_pipeline.quality.scale import LINEAR, Power, spread_power
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from otel_pipeline.quality.scale import Scale
 
 __all__ = ["Forecast", "Forecaster", "Limits", "median"]
 
@@ -26,6 +31,12 @@ _REFRESHES: Final = 12  # times that the spread is told anew while the pool fill
 _YOUNG: Final = 10.0  # points of a pool with which limits are twice as wide
 #: Share of the pool that means are held against: a drift that goes on is not in it.
 _EARLIER: Final = 0.6
+#: Spread of counts, in that of Poisson's, from which it grows with the level for all one knows.
+_POISSON: Final = 1.5
+_TINY: Final = 1e-200  # such values may as well be 0
+_FEW: Final = 0.3  # the largest share that is one of few
+#: Share of the way to half or twice the value that a limit lies at, if it is not to miss those.
+_NEAR: Final = 0.75
 _HOURS: Final = 24
 _HOUR: Final = 3600.0
 #: Points that an hour's spread is mixed with, all of them of the usual spread.
@@ -38,6 +49,7 @@ class Limits:
 
     Attributes:
         sigmas: A limit is at least this many robust standard deviations,
+        least_sigmas: or as few as this where half or twice the value would be within them,
         tail: or this many times what the largest `tail_share` of all points have,
         tail_share: which is about how often a false alarm may be,
         most_sigmas: but at most this many standard deviations.
@@ -45,9 +57,11 @@ class Limits:
         means: Numbers of points over which the mean is watched.
         level_points: Points over which the level follows the series.
         pool: Points that tell the spread.
+        bent: Whether half of a value is as far off as twice of it, where the noise grows so.
     """
 
     sigmas: float
+    least_sigmas: float
     tail: float
     tail_share: float
     most_sigmas: float
@@ -55,6 +69,7 @@ class Limits:
     means: tuple[int, ...]
     level_points: int
     pool: int
+    bent: bool
 
 
 class Forecast(NamedTuple):
@@ -65,14 +80,12 @@ class Forecast(NamedTuple):
         down: How far below that a value may be, in its unit.
         up: How far above.
         slow: The expected value without what the last points add to it.
-        unit: The usual spread at this level, to which remainders are told.
     """
 
     center: float
     down: float
     up: float
     slow: float
-    unit: float
 
 
 def median(values: Sequence[float]) -> float:
@@ -141,6 +154,7 @@ class Forecaster:
         self.needed = needed
         self.multiplicative = True
         self.counts = False
+        self.shares = False
         self.cost = math.inf
         self._memory = memory
         self._lasting = lasting
@@ -154,7 +168,7 @@ class Forecaster:
         self._gap = 1  # points since then
         self._recent: deque[float] = deque(maxlen=max(limits.means))
         self._carry = 0.0
-        self._power = 0.0
+        self._scale: Scale = LINEAR
         self._typical = 0.0
         self._sigma = 0.0
         self._wander = 0.0
@@ -163,9 +177,10 @@ class Forecaster:
         self._dispersion = 1.0
         self._mean_limits: dict[int, tuple[float, float]] = {}
 
-    def use(self, *, multiplicative: bool, counts: bool) -> None:
+    def use(self, *, multiplicative: bool, counts: bool, shares: bool) -> None:
         """Say how the series behaves; a change of that begins the level anew."""
         self.counts = counts
+        self.shares = shares
         if multiplicative != self.multiplicative:
             self.multiplicative = multiplicative
             self._level = 1.0 if multiplicative else 0.0
@@ -185,20 +200,18 @@ class Forecaster:
         slow = self.slow(at)
         if slow is None or self.cost == math.inf:
             return None
-        unit = self._unit(slow)
         carry = self._carry**self._gap
         spread = math.sqrt((1 - self._carry ** (2 * self._gap)) / (1 - self._carry**2))
-        center = slow + carry * self._last * unit
+        center = self._at(slow, carry * self._last)
         if self.multiplicative:
             center = max(center, 0.0)
         spread *= (1 + _YOUNG / len(self._pool)) * self._hours[int(at // _HOUR) % _HOURS]
-        least = self._limits.sigmas * self._poisson(center) if self.counts else 0.0
+        least = self._limits.least_sigmas * self._poisson(center) if self.counts else 0.0
         return Forecast(
             center,
-            max(self._down * unit * spread, least),
-            max(self._up * unit * spread, least),
+            max(center - self._at(slow, carry * self._last - self._down * spread), least),
+            max(self._at(slow, carry * self._last + self._up * spread) - center, least),
             slow,
-            unit,
         )
 
     def mean_scores(self, forecast: Forecast, value: float) -> list[float]:
@@ -216,7 +229,6 @@ class Forecaster:
         """Take a point in; `clip` one that is only to widen the limits."""
         slow = self.slow(at)
         if slow is not None:
-            unit = self._unit(slow)
             hour = int(at // _HOUR) % _HOURS
             if clip:
                 forecast = self.forecast(at)
@@ -228,8 +240,8 @@ class Forecaster:
                     self._pool.append((slow, bounded, hour))
             else:
                 self._pool.append((slow, value, hour))
-                self._follow(slow, value, unit)
-                remainder = (value - slow) / unit
+                self._follow(slow, value)
+                remainder = self._remainder(slow, value)
                 bound = 4 * self._wander if self._wander else math.inf
                 self._last = min(max(remainder, -bound), bound)
                 self._gap = 1
@@ -276,44 +288,70 @@ class Forecaster:
             values = self._slots[slot] = Window(self._memory)
         values.append(value)
 
-    def _unit(self, slow: float) -> float:
-        if not self._power or not self._typical:
-            return 1.0
-        floor = 0.1 * self._typical
-        return float(((abs(slow) + floor) / (self._typical + floor)) ** self._power)
+    def _remainder(self, slow: float, value: float) -> float:
+        if not self._limits.bent:
+            return (value - slow) / self._scale.unit(slow)
+        return self._scale.tell(value) - self._scale.tell(slow)
+
+    def _at(self, slow: float, remainder: float) -> float:
+        if not self._limits.bent:
+            return slow + remainder * self._scale.unit(slow)
+        return self._scale.value(self._scale.tell(slow) + remainder)
+
+    def _least(self, factor: float) -> float:
+        """Return the smallest limit, as seen from a value that is so many times the usual one."""
+        limits = self._limits
+        if self._scale is LINEAR:
+            return limits.sigmas * self._sigma
+        off = abs(self._remainder(self._typical, factor * self._typical))
+        return max(limits.least_sigmas * self._sigma, min(limits.sigmas * self._sigma, _NEAR * off))
 
     def _poisson(self, center: float) -> float:
         return min(1.0, self._dispersion) * math.sqrt(max(center, 0.0) + 1)
 
     def _clipped(self, forecast: Forecast, value: float) -> float:
         bounded = min(max(value, forecast.center - forecast.down), forecast.center + forecast.up)
-        return (bounded - forecast.slow) / forecast.unit
+        return self._remainder(forecast.slow, bounded)
 
-    def _follow(self, slow: float, value: float, unit: float) -> None:
-        bound = 3 * self._sigma * unit if self._sigma else math.inf
+    def _follow(self, slow: float, value: float) -> None:
+        bound = 3 * self._sigma * self._scale.unit(slow) if self._sigma else math.inf
         step = min(max(value - slow, -bound), bound) / self._limits.level_points
         if not self.multiplicative:
             self._level += step
         elif slow > 0.1 * self._typical:
             self._level *= 1 + max(step / slow, -0.5) if slow > 0 else 1.0
 
+    def _found_scale(self) -> Scale:
+        if self._typical < _TINY:
+            return LINEAR
+        if self.shares and self._limits.bent:  # few of many are as counts; others are not
+            return Power(0.5, self._typical) if self._typical < _FEW else LINEAR
+        if not self.multiplicative:
+            return LINEAR
+        of_counts = 0.5 if self._dispersion < _POISSON else 1.0
+        unknown = of_counts if self.counts else 0.0
+        if not self._limits.bent:
+            unknown = 0.5
+        power = spread_power([(slow, value) for slow, value, _ in self._pool], unknown)
+        return Power(power, self._typical) if power else LINEAR
+
     def _refresh(self) -> None:
         """Tell the spread anew from the pool."""
         pool = self._pool
         self._due = max(4, len(pool) // _REFRESHES)
         self._typical = median([abs(slow) for slow, _, _ in pool])
-        self._power = _power(pool) if self.multiplicative else 0.0
-        units = [self._unit(slow) for slow, _, _ in pool]
-        remainders = [
-            (value - slow) / unit for (slow, value, _), unit in zip(pool, units, strict=True)
-        ]
+        self._scale = self._found_scale()
+        remainders = [self._remainder(slow, value) for slow, value, _ in pool]
         self._carry = _carry(remainders)
         self._wander = median([abs(one) for one in remainders]) / _MAD
         steps = [
             now - self._carry * before
             for before, now in zip([0.0, *remainders], remainders, strict=False)
         ]
-        kept = sorted(abs(step) * unit for step, unit in zip(steps, units, strict=True))
+        kept = sorted(
+            abs(step) * self._scale.unit(slow)
+            for step, (slow, _, _) in zip(steps, pool, strict=True)
+        )
         kept = kept[: max(1, int(0.97 * len(kept)))]
         self.cost = sum(kept) / len(kept)
         self._hours = _by_hour(steps, [hour for _, _, hour in pool])
@@ -324,9 +362,8 @@ class Forecaster:
         self._sigma = median([abs(step) for step in even]) / _MAD
         tail = min(int(limits.tail_share * len(even)), len(even) - 1)
         most = limits.most_sigmas * self._sigma or math.inf
-        least = limits.sigmas * self._sigma
-        self._down = max(least, min(-limits.tail * even[tail], most))
-        self._up = max(least, min(limits.tail * even[-1 - tail], most))
+        self._down = max(self._least(0.5), min(-limits.tail * even[tail], most))
+        self._up = max(self._least(2.0), min(limits.tail * even[-1 - tail], most))
         if self.counts:
             self._dispersion = (
                 median([abs(v - s) / math.sqrt(max(s, 0.0) + 1) for s, v, _ in pool]) / _MAD
@@ -338,24 +375,6 @@ class Forecaster:
             if len(earlier) >= 4 * points
             and (found := _mean_limits(earlier, points, limits.mean_sigmas))
         }
-
-
-def _power(pool: Sequence[tuple[float, float, int]]) -> float:
-    """Return with which power of the level the spread grows: from 0 to 1."""
-    ordered = sorted((abs(slow), abs(value - slow)) for slow, value, _ in pool)
-    half = len(ordered) // 2
-    low, high = ordered[:half], ordered[half:]
-    if half < 4:  # noqa: PLR2004 - too few for halves
-        return 0.5
-    level = median([a for a, _ in low]), median([a for a, _ in high])
-    spread = median([d for _, d in low]), median([d for _, d in high])
-    floor = 0.1 * median([a for a, _ in ordered])
-    if level[1] + floor <= 1.2 * (level[0] + floor) or floor <= 0 or spread[1] <= 0:
-        return 0.5
-    if spread[0] <= 0:
-        return 1.0
-    power = math.log(spread[1] / spread[0]) / math.log((level[1] + floor) / (level[0] + floor))
-    return min(max(power, 0.0), 1.0)
 
 
 def _carry(remainders: Sequence[float]) -> float:

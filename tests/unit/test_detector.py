@@ -149,6 +149,34 @@ def test_an_age_may_grow_until_it_is_late() -> None:
     assert 30 * 24 < found[0] <= 30 * 24 + 14
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_halved_and_doubled_loads_are_found_alike_where_noise_is_a_seventh(flat) -> None:
+    """Where noise grows with the level, half of a usual load is as odd as twice of it."""
+    weekdays = [1.0] * 7 if flat else [1, 1, 1, 1, 1.05, 0.6, 0.5]
+    found = {0.5: 0, 2.0: 0}
+    usual = 0
+    for seed in range(10):
+        chance = random.Random(seed)
+        values = [
+            float(round(10_000 * weekdays[place % 7] * chance.lognormvariate(0, 0.15)))
+            for place in range(200)
+        ]
+        usual += len(alarms(values))
+        for factor in found:
+            changed = 10_000 * weekdays[199 % 7] * factor
+            found[factor] += 199 in alarms([*values[:199], float(round(changed))])
+    assert usual <= 20  # of 2,000 days
+    assert min(found.values()) >= 9
+
+
+def test_a_share_of_one_percent_tells_its_half() -> None:
+    """Half and twice of a share of one percent of 5,000 rows are found."""
+    chance = random.Random(4)
+    values = [round(chance.gauss(50, 7)) / 5000 for _ in range(120)]
+    values[90], values[110] = 0.005, 0.02
+    assert alarms(values) == [90, 110]
+
+
 def test_ratios_near_zero_tell_bursts() -> None:
     """A fifth of nulls where there were hardly any is found; a tenth of a percent is not."""
     chance = random.Random(2)
