@@ -616,6 +616,8 @@ def _origin() -> int | None:
     spawner = multiprocessing and multiprocessing.parent_process()
     if spawner is not None:
         return int(spawner.pid)
+    if multiprocessing and getattr(multiprocessing.current_process(), "_inheriting", False):
+        return None  # it is still importing the program, which its spawner has done, too
     parent = os.getppid()
     # A forked child has its parent's layout of memory; a program that was started has its own.
     layout = _layout(os.getpid())
