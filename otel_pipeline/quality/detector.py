@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 from otel_pipeline.quality.ages import Ages
 from otel_pipeline.quality.forecast import Forecaster, Limits, median
@@ -387,7 +387,7 @@ def _weekday(at: float) -> int:
 
 
 def anomaly_scores(
-    timestamps: Iterable[dt.datetime | float], values: Iterable[float | None]
+    timestamps: Iterable[dt.date | float], values: Iterable[float | None]
 ) -> list[float]:
     """Score each value of a series by the values before it.
 
@@ -395,8 +395,8 @@ def anomaly_scores(
     those before it only.
 
     Args:
-        timestamps: When the values were measured: datetimes (naive ones are in UTC) or seconds
-            since 1970, in the order in which the values came.
+        timestamps: When the values were measured: datetimes (naive ones are in UTC), dates, or
+            seconds since 1970, in the order in which the values came.
         values: The values, such as rows of a dataset by hour; None and NaN teach nothing.
 
     Returns:
@@ -422,7 +422,11 @@ def anomaly_scores(
     ]
 
 
-def _seconds(at: dt.datetime | float) -> float:
+def _seconds(at: dt.date | float) -> float:
+    if type(at).__name__ == "datetime64":  # numpy's; its own float() would depend on its unit
+        at = cast("Any", at).astype("datetime64[us]").item()
     if isinstance(at, dt.datetime):
         return (at if at.tzinfo else at.replace(tzinfo=dt.UTC)).timestamp()
+    if isinstance(at, dt.date):
+        return dt.datetime(at.year, at.month, at.day, tzinfo=dt.UTC).timestamp()
     return float(at)

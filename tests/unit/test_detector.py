@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 
 from otel_pipeline.quality import anomaly_scores
@@ -31,6 +33,21 @@ def alarms(values: list[float], step: float = DAY) -> list[int]:
 
 def weekday(place: int) -> int:
     return int((START + place * DAY) // DAY + 3) % 7
+
+
+@pytest.mark.parametrize(
+    "form", ["datetime64[ns]", "datetime64[s]", "datetime64[D]", "dates", "naive"]
+)
+def test_times_of_any_form_are_the_same(form: str) -> None:
+    """NumPy's times, dates and naive datetimes give the scores of seconds since 1970."""
+    values = [*counts(60), 300.0]
+    seconds = times(len(values))
+    naive = [dt.datetime.fromtimestamp(at, dt.UTC).replace(tzinfo=None) for at in seconds]
+    given = {"naive": naive, "dates": [at.date() for at in naive]}
+    told: Any = given[form] if form in given else np.array(naive, form)
+    scores = anomaly_scores(told, values)
+    assert scores == anomaly_scores(seconds, values)
+    assert scores[-1] > 1
 
 
 def test_it_is_silent_while_it_learns() -> None:
