@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from importlib.metadata import version
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # A developer's own settings must change no test, and no test may send to a developer's collector.
 # What concerns the test stack and the browser is for the tests themselves.
@@ -18,7 +18,14 @@ os.environ["OTEL_PIPELINE_SPOOL_DIR"] = "off"
 os.environ["OTEL_PIPELINE_LINEAGE"] = "off"
 os.environ["OPENLINEAGE_DISABLED"] = "true"
 
-settings.register_profile("deterministic", deadline=None, derandomize=True, print_blob=True)
+# How fast a machine makes examples is no fact about the library, so there is no limit of time.
+settings.register_profile(
+    "deterministic",
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("deterministic")
 
 # These compare with the behaviour of prometheus_client 0.26; the library runs with less.
