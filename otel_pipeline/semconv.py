@@ -437,8 +437,6 @@ THROTTLED_EVENTS: Final = frozenset(
         Event.DATASET_OBSERVED,
         Event.DATASET_CHECK_FAILED,
         Event.DATASET_CHECK_ERROR,
-        Event.DATASET_ANOMALY,
-        Event.DATASET_SCHEMA_CHANGED,
     }
 )
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 
 # A developer's own settings must change no test, and no test may send to a developer's collector.
 # What concerns the test stack and the browser is for the tests themselves.
-OURS = ("OTEL_PIPELINE_STACK_", "OTEL_PIPELINE_BROWSER_")
+OURS = "OTEL_PIPELINE_STACK_"
 for name in os.environ.copy():
     if name.startswith(("OTEL_", "OPENLINEAGE_")) and not name.startswith(OURS):
         del os.environ[name]

@@ -157,7 +157,9 @@ def _tell(stage: Stage, level: str, event: str, span_event: str, told: dict[str,
             stage.span.add_event(span_event, told, clock.time_ns())
     except Exception as error:  # noqa: BLE001  a foreign tracer may fail
         warn_once("dataset event", "adding an event to a span failed: %s", type(error).__name__)
-    suppressed = _throttle(told[DatasetAttr.NAME], event).ask()
+    suppressed: int | None = 0
+    if event in semconv.THROTTLED_EVENTS:  # findings are few: monitors have a cool-down
+        suppressed = _throttle(told[DatasetAttr.NAME], event).ask()
     if suppressed is None:
         return
     fields = {_field(key): value for key, value in told.items()}

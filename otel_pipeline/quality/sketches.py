@@ -192,6 +192,8 @@ class Distinct:
             return
         held = np.concatenate([self.smallest, *self._waiting])
         self._waiting, self._waits = [], 0
+        if not len(held):
+            return
         # If few of them are equal, the smallest are below here, and the others need no sorting.
         share = self.SIZE * _SPARE / len(held)
         kept = held[:0]

@@ -1,6 +1,6 @@
 """A real browser for tests of the local backend's page: Debian's chromium, driven by Playwright.
 
-Without it the tests are skipped; `OTEL_PIPELINE_BROWSER_REQUIRED=1` makes that a failure.
+Without it the tests are skipped; `OTEL_PIPELINE_STACK_BROWSER=1` makes that a failure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from otel_pipeline.local.sqlite import SqliteStore
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REQUIRED = "OTEL_PIPELINE_BROWSER_REQUIRED"
+REQUIRED = "OTEL_PIPELINE_STACK_BROWSER"
 PROGRAM = Path(__file__).with_name("orders.py")
 
 
@@ -34,9 +34,9 @@ def _without(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Run one browser for a worker."""
+    """Run one browser for a module: as long as Playwright runs, so does its event loop."""
     path = shutil.which("chromium")
     if path is None:
         _without("no chromium: apt-get install chromium")
