@@ -56,7 +56,7 @@ LIBRARIES: dict[str, Callable[[pa.Table], Any]] = {
     "pandas": lambda table: table.to_pandas(),
     "pandas of objects": lambda table: table.to_pandas().astype({"status": object}),
     "pandas of arrow": lambda table: table.to_pandas(types_mapper=pd.ArrowDtype),
-    "duckdb": lambda table: duckdb.connect().from_arrow(table),
+    "duckdb": duckdb.from_arrow,
     "rows": lambda table: table.to_pylist(),
     "iterator": lambda table: iter(table.to_pylist()),
 }

@@ -55,7 +55,7 @@ FRAMES: dict[str, tuple[Callable[[list[Any]], Any], Callable[[Any], list[Any]]]]
         lambda frame: json.loads(frame.to_json(orient="records")),
     ),
     "duckdb": (
-        lambda rows: duckdb.connect().from_arrow(pa.Table.from_pylist(rows)),
+        lambda rows: duckdb.from_arrow(pa.Table.from_pylist(rows)),
         lambda relation: relation.to_arrow_table().to_pylist(),
     ),
     "rows": (list, list),

@@ -35,7 +35,7 @@ FORMS: dict[str, Callable[[list[Any]], Any]] = {
     "lazy": lambda rows: pl.LazyFrame(rows, infer_schema_length=None),
     "categorical": lambda rows: pd.DataFrame(rows).astype({"origin": "category"}),
     "pandas": pd.DataFrame,
-    "duckdb": lambda rows: duckdb.connect().from_arrow(pa.Table.from_pylist(rows)),
+    "duckdb": lambda rows: duckdb.from_arrow(pa.Table.from_pylist(rows)),
     "rows": list,
     "iterator": iter,
     "chunks": lambda rows: iter([rows[:3], rows[3:]]),
