@@ -26,7 +26,6 @@ class Ages:
     def __init__(self) -> None:
         self._before: tuple[float, float] | None = None
         self._slopes: deque[float] = deque(maxlen=_LOOKED_AT)
-        self._growing = 0
         self._peaks: deque[float] = deque(maxlen=60)
         self._slots: dict[int, deque[tuple[int, float]]] = {}
         self._slope = 0.0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from otel_pipeline.diagnostics import say, warn_once
 from otel_pipeline.quality.lineage import openlineage
 from otel_pipeline.quality.lineage.model import redacted
-from otel_pipeline.quality.lineage.record import Record, RecordError, path_of
+from otel_pipeline.quality.lineage.record import Record, RecordError, keeps, path_of
 from otel_pipeline.sdk.transport import suppressed
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ class LineageExporter:
 
     def put(self, run: JobRun) -> None:
         """Take what a run or stage has to tell."""
-        if not self.works:
-            return
+        if not self._sends and (self._record is None or not keeps(run)):
+            return  # most runs have no datasets: no thread for them
         if self._sends:
             self._ledger.produce()
         with self._changed:
@@ -200,7 +200,7 @@ class LineageExporter:
             return self._waiting.popleft()
 
     def _keep(self, run: JobRun) -> None:
-        if self._record is None or run.state == "START" or not (run.inputs or run.outputs):
+        if self._record is None or not keeps(run):
             return
         try:
             self._record.add([run])

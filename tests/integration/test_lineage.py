@@ -417,6 +417,15 @@ def test_what_a_stage_observes_is_in_the_record_and_in_the_report(
     assert "Ann" not in text + repr(run)
 
 
+def test_runs_without_datasets_start_no_thread_and_no_record(record: Record) -> None:
+    """Most pipelines declare nothing: for them there is no thread, and no file."""
+    with telemetry():
+        with Pipeline("orders").run(), Pipeline("orders").stage("load") as stage:
+            stage.records(3)
+        assert "otel-pipeline-lineage" not in {one.name for one in threading.enumerate()}
+    assert not record.path.exists()
+
+
 def test_a_failed_stage_is_no_writer(record: Record) -> None:
     """What a stage that failed has said to write leads nobody to its span."""
     with telemetry(), pytest.raises(ValueError, match="refused"):

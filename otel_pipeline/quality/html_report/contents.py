@@ -84,7 +84,6 @@ class DatasetPart:
         checks: How its checks ended.
         series: What monitors keep of it, the most interesting first.
         left_out: How many series there are besides.
-        known_as: Its name in the lineage, or None.
     """
 
     name: str
@@ -94,7 +93,6 @@ class DatasetPart:
     checks: list[Checked] = field(default_factory=list)
     series: list[Series] = field(default_factory=list)
     left_out: int = 0
-    known_as: DatasetName | None = None
 
     @property
     def failing(self) -> list[Checked]:
@@ -153,7 +151,6 @@ def gather(
 
     for name, known in _names(graph).items():
         one = part(name)
-        one.known_as = known
         one.at = max(run.at for run in graph.jobs.values() if _speaks_of(run, known)) / 1e9
         _add_use(one, graph.datasets[known])
     if history is not None:

@@ -23,7 +23,7 @@ from otel_pipeline.quality.lineage.names import DatasetName, JobName
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["Record", "RecordError", "path_of"]
+__all__ = ["Record", "RecordError", "keeps", "path_of"]
 
 #: Seconds that a write may wait for those of other processes, and that a look-up may.
 _PATIENCE: Final = 1.0
@@ -79,6 +79,11 @@ def path_of(setting: str) -> Path | None:
     return None if folder is None else folder / "quality" / "lineage.db"
 
 
+def keeps(run: JobRun) -> bool:
+    """Return whether the record keeps a run: it has ended, and used datasets."""
+    return run.state != "START" and bool(run.inputs or run.outputs)
+
+
 class Record:
     """What stages last read and wrote.
 
@@ -99,7 +104,7 @@ class Record:
         """
         with self._opened(write=True) as db:
             for run in runs:
-                if run.state == "START" or not (run.inputs or run.outputs):
+                if not keeps(run):
                     continue
                 key = (run.job.namespace, run.job.name)
                 db.execute(
